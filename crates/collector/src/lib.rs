@@ -1,0 +1,1 @@
+//! Sources to journal to server; the program kittiwake-collector.

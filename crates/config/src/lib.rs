@@ -1,0 +1,1 @@
+//! Prometheus configuration files: scraping, relabelling, HTTP clients, web access.

@@ -1,0 +1,1 @@
+//! Files, clock and randomness behind ports, real and simulated.

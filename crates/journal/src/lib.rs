@@ -1,0 +1,1 @@
+//! Checksummed append-only segments: write-ahead logs and disk buffers.

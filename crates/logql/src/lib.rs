@@ -1,0 +1,1 @@
+//! LogQL: parse, check, evaluate over the logs port.

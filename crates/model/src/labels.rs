@@ -1,0 +1,451 @@
+//! Label sets: sorted by name, unique, immutable and cheap to share.
+//!
+//! A set is one allocation: its pairs packed with their lengths, so that a clone is a
+//! reference count, equality is one comparison of memory, and a hash reads memory in order.
+//! A label with an empty value is the same as no label, as in Prometheus; the builder drops it.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::xxh3_128_with_seed;
+
+/// The label that holds a metric's name.
+pub const METRIC_NAME: &str = "__name__";
+
+/// Longest name or value that the packed form can hold, in bytes.
+pub const LABEL_BYTES_MAX: usize = 16 << 20;
+
+/// Why a label set cannot be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LabelError {
+    /// Two labels of one set have the same name.
+    #[error("duplicate label name {0:?}")]
+    Duplicate(String),
+    /// A label has no name.
+    #[error("empty label name with value {0:?}")]
+    EmptyName(String),
+    /// A name or value is longer than [`LABEL_BYTES_MAX`].
+    #[error("label {name:?} has {size_bytes} bytes, more than {LABEL_BYTES_MAX}")]
+    TooLong {
+        /// The label's name, cut to 64 bytes.
+        name: String,
+        /// The length of the part that is too long.
+        size_bytes: usize,
+    },
+    /// Packed bytes that are not a label set.
+    #[error("label set is damaged at byte {0}")]
+    Damaged(usize),
+}
+
+/// An immutable set of labels, sorted by name.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Labels(Arc<[u8]>);
+
+impl Labels {
+    /// The set without labels.
+    pub fn empty() -> Self {
+        Self(Arc::from([]))
+    }
+
+    /// Makes a set of pairs in any order. Labels with empty values are dropped.
+    pub fn from_pairs<N: AsRef<str>, V: AsRef<str>>(
+        pairs: impl IntoIterator<Item = (N, V)>,
+    ) -> Result<Self, LabelError> {
+        let mut pairs: Vec<(N, V)> = pairs.into_iter().collect();
+        pairs.sort_by(|a, b| a.0.as_ref().cmp(b.0.as_ref()));
+        let mut packed = Vec::with_capacity(
+            pairs
+                .iter()
+                .map(|(n, v)| n.as_ref().len() + v.as_ref().len() + 4)
+                .sum(),
+        );
+        let mut last: Option<&str> = None;
+        for (name, value) in &pairs {
+            let (name, value) = (name.as_ref(), value.as_ref());
+            if name.is_empty() {
+                return Err(LabelError::EmptyName(value.to_owned()));
+            }
+            if last == Some(name) {
+                return Err(LabelError::Duplicate(name.to_owned()));
+            }
+            last = Some(name);
+            push_pair(&mut packed, name, value)?;
+        }
+        Ok(Self(Arc::from(packed)))
+    }
+
+    /// Takes packed bytes, as [`Labels::as_packed`] gave them, after checking them whole:
+    /// lengths, UTF-8, order, no empty part.
+    pub fn from_packed(bytes: &[u8]) -> Result<Self, LabelError> {
+        let mut at = 0;
+        let mut last: Option<&str> = None;
+        while at < bytes.len() {
+            let damaged = LabelError::Damaged(at);
+            let Some((name, next)) = read_str(bytes, at) else {
+                return Err(damaged);
+            };
+            let Some((value, next)) = read_str(bytes, next) else {
+                return Err(damaged);
+            };
+            if name.is_empty() || value.is_empty() || last.is_some_and(|l| l >= name) {
+                return Err(damaged);
+            }
+            last = Some(name);
+            at = next;
+        }
+        Ok(Self(Arc::from(bytes)))
+    }
+
+    /// The packed form: for each pair, in order of names, the name's length as a varint, the
+    /// name, the value's length as a varint, the value.
+    pub fn as_packed(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The pairs in order of names.
+    pub fn iter(&self) -> Iter<'_> {
+        Iter {
+            bytes: &self.0,
+            at: 0,
+        }
+    }
+
+    /// The value of a label.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.iter().find(|(n, _)| *n == name).map(|(_, v)| v)
+    }
+
+    /// The value of the label `__name__`.
+    pub fn metric_name(&self) -> Option<&str> {
+        self.get(METRIC_NAME)
+    }
+
+    /// How many labels there are.
+    pub fn len(&self) -> usize {
+        self.iter().count()
+    }
+
+    /// Whether there is no label.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// A builder that starts with these labels.
+    pub fn to_builder(&self) -> LabelsBuilder {
+        LabelsBuilder {
+            pairs: self
+                .iter()
+                .map(|(n, v)| (n.to_owned(), v.to_owned()))
+                .collect(),
+        }
+    }
+
+    /// These labels without the named ones.
+    #[must_use]
+    pub fn without(&self, drop: impl Fn(&str) -> bool) -> Self {
+        self.filtered(|name| !drop(name))
+    }
+
+    /// Only the labels for which `keep` says so.
+    #[must_use]
+    pub fn filtered(&self, keep: impl Fn(&str) -> bool) -> Self {
+        let mut packed = Vec::with_capacity(self.0.len());
+        let (mut at, bytes) = (0, &self.0);
+        while let Some((name, value, next)) = read_pair(bytes, at) {
+            let _ = value;
+            if keep(name) {
+                packed.extend_from_slice(&bytes[at..next]);
+            }
+            at = next;
+        }
+        if packed.len() == self.0.len() {
+            self.clone()
+        } else {
+            Self(Arc::from(packed))
+        }
+    }
+}
+
+impl Default for Labels {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+impl Hash for Labels {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(&self.0);
+    }
+}
+
+impl Ord for Labels {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.iter().cmp(other.iter())
+    }
+}
+
+impl PartialOrd for Labels {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Display for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("{")?;
+        for (i, (name, value)) in self.iter().enumerate() {
+            if i > 0 {
+                f.write_str(", ")?;
+            }
+            write!(f, "{name}={value:?}")?;
+        }
+        f.write_str("}")
+    }
+}
+
+impl fmt::Debug for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl<'a> IntoIterator for &'a Labels {
+    type Item = (&'a str, &'a str);
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}
+
+/// The pairs of a [`Labels`] in order of names.
+#[derive(Debug, Clone)]
+pub struct Iter<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = (&'a str, &'a str);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (name, value, next) = read_pair(self.bytes, self.at)?;
+        self.at = next;
+        Some((name, value))
+    }
+}
+
+/// Collects changes to a label set.
+#[derive(Debug, Clone, Default)]
+pub struct LabelsBuilder {
+    pairs: Vec<(String, String)>,
+}
+
+impl LabelsBuilder {
+    /// A builder without labels.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets a label; an empty value removes it.
+    pub fn set(&mut self, name: &str, value: &str) -> &mut Self {
+        if value.is_empty() {
+            return self.remove(name);
+        }
+        match self.pairs.iter_mut().find(|(n, _)| n == name) {
+            Some((_, v)) => value.clone_into(v),
+            None => self.pairs.push((name.to_owned(), value.to_owned())),
+        }
+        self
+    }
+
+    /// Removes a label.
+    pub fn remove(&mut self, name: &str) -> &mut Self {
+        self.pairs.retain(|(n, _)| n != name);
+        self
+    }
+
+    /// Keeps only the labels for which `keep` says so.
+    pub fn retain(&mut self, mut keep: impl FnMut(&str, &str) -> bool) -> &mut Self {
+        self.pairs.retain(|(n, v)| keep(n, v));
+        self
+    }
+
+    /// The value of a label.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.pairs
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, v)| v.as_str())
+    }
+
+    /// The pairs, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.pairs.iter().map(|(n, v)| (n.as_str(), v.as_str()))
+    }
+
+    /// The label set.
+    pub fn build(&self) -> Result<Labels, LabelError> {
+        Labels::from_pairs(self.iter())
+    }
+}
+
+/// The 128-bit keyed hash by which a store knows a series.
+///
+/// It is folded over the pairs in order of names, so that each protocol can compute it from
+/// its own bytes without building a [`Labels`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SeriesHash(pub u128);
+
+/// Folds label pairs into a [`SeriesHash`]. The key keeps senders from making collisions.
+#[derive(Debug, Clone, Copy)]
+pub struct SeriesHasher {
+    key: u64,
+    state: u128,
+}
+
+impl SeriesHasher {
+    /// A hasher with a store's key.
+    pub fn new(key: u64) -> Self {
+        Self {
+            key,
+            state: u128::from(key),
+        }
+    }
+
+    /// Folds one pair in. Pairs must come in order of names, without empty values.
+    pub fn pair(&mut self, name: &[u8], value: &[u8]) {
+        let n = xxh3_128_with_seed(name, self.key);
+        let v = xxh3_128_with_seed(value, self.key ^ 0x9e37_79b9_7f4a_7c15);
+        // Odd multipliers keep the fold a bijection of the state, so that order matters and
+        // nothing cancels.
+        let mixed = n.rotate_left(41) ^ v;
+        self.state = (self.state.rotate_left(29) ^ mixed)
+            .wrapping_mul(0x2d99_787f_ed39_5d34_0c7e_b1a1_9f7b_59ad);
+    }
+
+    /// The hash of the pairs so far.
+    pub fn finish(self) -> SeriesHash {
+        SeriesHash(self.state ^ (self.state >> 67))
+    }
+
+    /// The hash of a label set.
+    pub fn labels(key: u64, labels: &Labels) -> SeriesHash {
+        let mut hasher = Self::new(key);
+        for (name, value) in labels {
+            hasher.pair(name.as_bytes(), value.as_bytes());
+        }
+        hasher.finish()
+    }
+}
+
+fn push_pair(packed: &mut Vec<u8>, name: &str, value: &str) -> Result<(), LabelError> {
+    if value.is_empty() {
+        return Ok(());
+    }
+    let size_bytes = name.len().max(value.len());
+    if size_bytes > LABEL_BYTES_MAX {
+        let name = name.chars().take(64).collect();
+        return Err(LabelError::TooLong { name, size_bytes });
+    }
+    push_str(packed, name);
+    push_str(packed, value);
+    Ok(())
+}
+
+fn push_str(packed: &mut Vec<u8>, text: &str) {
+    let mut len = text.len();
+    while len >= 0x80 {
+        packed.push((len & 0x7f) as u8 | 0x80);
+        len >>= 7;
+    }
+    packed.push(len as u8);
+    packed.extend_from_slice(text.as_bytes());
+}
+
+fn read_pair(bytes: &[u8], at: usize) -> Option<(&str, &str, usize)> {
+    let (name, at) = read_str(bytes, at)?;
+    let (value, at) = read_str(bytes, at)?;
+    Some((name, value, at))
+}
+
+fn read_str(bytes: &[u8], mut at: usize) -> Option<(&str, usize)> {
+    let mut len = 0_usize;
+    let mut shift = 0;
+    loop {
+        let byte = *bytes.get(at)?;
+        at += 1;
+        len |= usize::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            break;
+        }
+        shift += 7;
+        if shift > 28 {
+            return None;
+        }
+    }
+    let end = at.checked_add(len)?;
+    Some((std::str::from_utf8(bytes.get(at..end)?).ok()?, end))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn pairs_are_sorted_and_empty_values_dropped() {
+        let labels = Labels::from_pairs([("b", "2"), ("a", "1"), ("c", "")]).unwrap();
+        assert_eq!(labels.iter().collect::<Vec<_>>(), [("a", "1"), ("b", "2")]);
+        assert_eq!(labels.get("c"), None);
+        assert_eq!(labels.to_string(), r#"{a="1", b="2"}"#);
+    }
+
+    #[test]
+    fn duplicates_and_empty_names_are_refused() {
+        let twice = Labels::from_pairs([("a", "1"), ("a", "2")]);
+        assert_eq!(twice, Err(LabelError::Duplicate("a".to_owned())));
+        assert_eq!(
+            Labels::from_pairs([("", "1")]),
+            Err(LabelError::EmptyName("1".to_owned()))
+        );
+    }
+
+    #[test]
+    fn a_shorter_set_sorts_before_its_extension() {
+        let short = Labels::from_pairs([("a", "1")]).unwrap();
+        let long = Labels::from_pairs([("a", "1"), ("b", "1")]).unwrap();
+        let other = Labels::from_pairs([("a", "10")]).unwrap();
+        assert!(short < long && long < other);
+    }
+
+    proptest! {
+        #[test]
+        fn packed_form_round_trips(map in proptest::collection::btree_map("[a-z_é]{1,9}", ".{1,200}", 0..12)) {
+            let labels = Labels::from_pairs(&map).unwrap();
+            prop_assert_eq!(Labels::from_packed(labels.as_packed()).unwrap(), labels.clone());
+            let back: Vec<_> = labels.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
+            prop_assert_eq!(back, map.into_iter().collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            if let Ok(labels) = Labels::from_packed(&bytes) {
+                prop_assert_eq!(labels.as_packed(), &bytes[..]);
+            }
+        }
+
+        #[test]
+        fn hash_tells_sets_apart(a in proptest::collection::btree_map("[ab]{1,2}", "[ab]{1,2}", 0..4),
+                                 b in proptest::collection::btree_map("[ab]{1,2}", "[ab]{1,2}", 0..4)) {
+            let (x, y) = (Labels::from_pairs(&a).unwrap(), Labels::from_pairs(&b).unwrap());
+            prop_assert_eq!(x == y, SeriesHasher::labels(7, &x) == SeriesHasher::labels(7, &y));
+            if !x.is_empty() {
+                prop_assert_ne!(SeriesHasher::labels(7, &x), SeriesHasher::labels(8, &x));
+            }
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! The vocabulary that every part shares: labels, matchers, samples, log entries,
+//! time ranges, and the two ports between engines and stores.
+//!
+//! This crate knows no I/O, no async runtime, no serialisation and no HTTP, so that the
+//! engines above it can be tested against memory and run against anything that implements
+//! the ports.
+
+pub mod histogram;
+pub mod labels;
+pub mod logs;
+pub mod matcher;
+pub mod memory;
+pub mod metrics;
+pub mod pattern;
+pub mod query;
+
+pub use histogram::Histogram;
+pub use labels::{LabelError, Labels, LabelsBuilder, SeriesHash, SeriesHasher};
+pub use logs::{
+    Direction, Entry, EntryBatch, EntryCursor, EntryId, FollowCursor, LineFilter, LogStore, Scan,
+};
+pub use matcher::{MatchOp, Matcher, MatcherError};
+pub use metrics::{
+    Columns, MetricsStore, STALE_NAN_BITS, Select, SelectHint, SeriesCursor, is_stale_nan,
+    stale_nan,
+};
+pub use query::{Cancel, QueryContext, StoreError, TimeRange};
+
+/// Milliseconds since the Unix epoch, UTC: the unit of metrics.
+pub type TimestampMs = i64;
+/// Nanoseconds since the Unix epoch, UTC: the unit of logs.
+pub type TimestampNs = i64;

@@ -1,0 +1,202 @@
+//! The logs port: what an engine asks of a store of log lines.
+//!
+//! A line's identity is its stream, its time and its ordinal among the lines of that stream
+//! and time. Order, cursors and documents' ids build on it.
+
+use crate::{Labels, Matcher, QueryContext, SeriesHash, StoreError, TimeRange};
+
+/// One log line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// When, in ns.
+    pub time_ns: i64,
+    /// The line without its newline.
+    pub line: String,
+    /// Structured metadata: labels of the line that do not name its stream.
+    pub metadata: Labels,
+}
+
+/// What tells a line from all others, for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryId {
+    /// When, in ns. Ids sort by time first.
+    pub time_ns: i64,
+    /// The hash of the stream's labels under the store's key.
+    pub stream: SeriesHash,
+    /// Which of the lines of that stream and time.
+    pub ordinal: u32,
+}
+
+/// Order of time in an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Direction {
+    /// Oldest first.
+    Forward,
+    /// Newest first.
+    #[default]
+    Backward,
+}
+
+/// A filter on a line's text.
+#[derive(Debug, Clone)]
+pub enum LineFilter {
+    /// The line has one of these substrings, byte for byte.
+    Contains(Vec<String>),
+    /// The line has none of these substrings.
+    NotContains(Vec<String>),
+    /// One of these regular expressions matches somewhere in the line.
+    Matches(Vec<regex::Regex>),
+    /// None of these regular expressions matches anywhere in the line.
+    NotMatches(Vec<regex::Regex>),
+}
+
+impl LineFilter {
+    /// Whether a line passes.
+    pub fn accepts(&self, line: &str) -> bool {
+        match self {
+            Self::Contains(texts) => texts.iter().any(|t| line.contains(t.as_str())),
+            Self::NotContains(texts) => !texts.iter().any(|t| line.contains(t.as_str())),
+            Self::Matches(regexes) => regexes.iter().any(|r| r.is_match(line)),
+            Self::NotMatches(regexes) => !regexes.iter().any(|r| r.is_match(line)),
+        }
+    }
+}
+
+/// A request for lines.
+#[derive(Debug, Clone)]
+pub struct Scan {
+    /// All must match the stream's labels.
+    pub selector: Vec<Matcher>,
+    /// All must accept the line.
+    pub filters: Vec<LineFilter>,
+    /// Lines wanted, in ns, both ends included.
+    pub range: TimeRange,
+    /// Order of time.
+    pub direction: Direction,
+    /// Whether the order holds over all streams (else only within each stream).
+    pub ordered: bool,
+    /// Only entries strictly beyond this one in the scan's direction.
+    pub after: Option<EntryId>,
+    /// Entries wanted at most; 0 for all.
+    pub limit: usize,
+    /// Whether the answer needs the lines' text (a count does not).
+    pub needs_line: bool,
+}
+
+impl Scan {
+    /// An ordered scan without filters or limit.
+    pub fn new(selector: Vec<Matcher>, range: TimeRange, direction: Direction) -> Self {
+        Self {
+            selector,
+            filters: Vec::new(),
+            range,
+            direction,
+            ordered: true,
+            after: None,
+            limit: 0,
+            needs_line: true,
+        }
+    }
+}
+
+/// Entries in the order of the scan. `streams` and the columns refer to one batch only.
+#[derive(Debug, Clone, Default)]
+pub struct EntryBatch {
+    /// The streams that occur in this batch.
+    pub streams: Vec<(SeriesHash, Labels)>,
+    /// Per entry, the index of its stream.
+    pub stream: Vec<u32>,
+    /// Per entry, its ordinal among the entries of its stream and time.
+    pub ordinal: Vec<u32>,
+    /// Per entry, time, line (empty where the scan does not need it) and metadata.
+    pub entries: Vec<Entry>,
+}
+
+impl EntryBatch {
+    /// Forgets all entries, keeps the memory.
+    pub fn clear(&mut self) {
+        self.streams.clear();
+        self.stream.clear();
+        self.ordinal.clear();
+        self.entries.clear();
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The labels of an entry's stream.
+    ///
+    /// # Panics
+    /// When `index` is not below [`EntryBatch::len`].
+    pub fn labels(&self, index: usize) -> &Labels {
+        &self.streams[self.stream[index] as usize].1
+    }
+
+    /// The identity of an entry.
+    ///
+    /// # Panics
+    /// When `index` is not below [`EntryBatch::len`].
+    pub fn id(&self, index: usize) -> EntryId {
+        EntryId {
+            time_ns: self.entries[index].time_ns,
+            stream: self.streams[self.stream[index] as usize].0,
+            ordinal: self.ordinal[index],
+        }
+    }
+
+    /// Appends an entry, adding its stream when this batch does not have it yet.
+    pub fn push(&mut self, hash: SeriesHash, labels: &Labels, ordinal: u32, entry: Entry) {
+        // Neighbours mostly share a stream, so the newest ones are looked at first.
+        let index = self
+            .streams
+            .iter()
+            .rposition(|(h, _)| *h == hash)
+            .unwrap_or_else(|| {
+                self.streams.push((hash, labels.clone()));
+                self.streams.len() - 1
+            });
+        self.stream.push(index as u32);
+        self.ordinal.push(ordinal);
+        self.entries.push(entry);
+    }
+}
+
+/// Walks the answer of a scan.
+pub trait EntryCursor: Send {
+    /// Replaces `into` by the next entries; `false` at the end.
+    fn next_batch(&mut self, into: &mut EntryBatch) -> Result<bool, StoreError>;
+}
+
+/// Follows what arrives from now on.
+pub trait FollowCursor: Send {
+    /// Replaces `into` by entries that arrived since the last call, in order of arrival,
+    /// without waiting. Says how many were passed over because the follower was too slow.
+    fn poll(&mut self, into: &mut EntryBatch) -> Result<u64, StoreError>;
+}
+
+/// A store of log lines, as engines see it.
+pub trait LogStore: Send + Sync {
+    /// Pins what is visible now and walks the lines that match.
+    fn scan(&self, scan: &Scan, context: &QueryContext)
+    -> Result<Box<dyn EntryCursor>, StoreError>;
+
+    /// Follows lines that arrive from now on, whatever their time. Range, direction, order
+    /// and limit of the scan do not count.
+    fn follow(&self, scan: &Scan) -> Result<Box<dyn FollowCursor>, StoreError>;
+
+    /// The streams that match any of the selectors (none means all) and have lines in the
+    /// range, sorted.
+    fn streams(
+        &self,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        context: &QueryContext,
+    ) -> Result<Vec<Labels>, StoreError>;
+}

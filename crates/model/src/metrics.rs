@@ -1,0 +1,173 @@
+//! The metrics port: what an engine asks of a store of time series.
+//!
+//! It is synchronous and pull-based. A select pins what it sees; its cursor then gives one
+//! series after the other, each as batches of columns in order of time. A cursor can fail
+//! halfway (the store may be on another machine), and a select can be slow.
+
+use std::sync::Arc;
+
+use crate::{Histogram, Labels, Matcher, QueryContext, StoreError, TimeRange};
+
+/// The bits of the NaN by which Prometheus marks a series as ended.
+pub const STALE_NAN_BITS: u64 = 0x7ff0_0000_0000_0002;
+
+/// The value that marks a series as ended.
+pub fn stale_nan() -> f64 {
+    f64::from_bits(STALE_NAN_BITS)
+}
+
+/// Whether a value marks a series as ended. Other NaNs are ordinary values.
+pub fn is_stale_nan(value: f64) -> bool {
+    value.to_bits() == STALE_NAN_BITS
+}
+
+/// What is done with the samples, so that a store can answer from summaries or skip columns.
+/// A store may ignore all of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SelectHint {
+    /// The function directly above the selector, if any (`rate`).
+    pub function: Option<String>,
+    /// The range of a range-vector selector in ms; 0 for an instant vector.
+    pub window_ms: i64,
+    /// The grouping of the aggregation above, and whether it is `by` (else `without`).
+    pub grouping: Option<(Vec<String>, bool)>,
+}
+
+/// A request for series.
+#[derive(Debug, Clone)]
+pub struct Select {
+    /// All must match. A matcher that accepts the empty value also accepts a missing label.
+    pub matchers: Vec<Matcher>,
+    /// Samples wanted, in ms, both ends included.
+    pub range: TimeRange,
+    /// The step of the evaluation in ms; 0 for an instant.
+    pub step_ms: i64,
+    /// What is done with the samples.
+    pub hint: SelectHint,
+    /// Series wanted at most; 0 for all.
+    pub limit: usize,
+}
+
+impl Select {
+    /// A select without hints or limit.
+    pub fn new(matchers: Vec<Matcher>, range: TimeRange) -> Self {
+        Self {
+            matchers,
+            range,
+            step_ms: 0,
+            hint: SelectHint::default(),
+            limit: 0,
+        }
+    }
+}
+
+/// Samples of one series as columns of equal length, in order of time, no time twice.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Columns {
+    /// Times in ms.
+    pub times: Vec<i64>,
+    /// Values; NaN where the sample is a histogram.
+    pub values: Vec<f64>,
+    /// The samples that are native histograms: index into the columns and the histogram, in
+    /// order of the index.
+    pub histograms: Vec<(u32, Arc<Histogram>)>,
+}
+
+impl Columns {
+    /// Forgets all samples, keeps the memory.
+    pub fn clear(&mut self) {
+        self.times.clear();
+        self.values.clear();
+        self.histograms.clear();
+    }
+
+    /// Appends a float sample.
+    pub fn push(&mut self, time_ms: i64, value: f64) {
+        self.times.push(time_ms);
+        self.values.push(value);
+    }
+
+    /// Appends a native histogram.
+    pub fn push_histogram(&mut self, time_ms: i64, histogram: Arc<Histogram>) {
+        self.histograms.push((self.times.len() as u32, histogram));
+        self.push(time_ms, f64::NAN);
+    }
+
+    /// How many samples there are.
+    pub fn len(&self) -> usize {
+        self.times.len()
+    }
+
+    /// Whether there is no sample.
+    pub fn is_empty(&self) -> bool {
+        self.times.is_empty()
+    }
+}
+
+/// Walks the answer of a select.
+pub trait SeriesCursor: Send {
+    /// Goes to the next series and gives its labels, or `None` at the end. Series come in no
+    /// set order, each once. A series without samples in the range may come.
+    fn next_series(&mut self) -> Result<Option<Labels>, StoreError>;
+
+    /// Appends the next samples of the current series to `into`; `false` when it has no more.
+    /// Samples of one series come in order of time and never twice.
+    fn next_batch(&mut self, into: &mut Columns) -> Result<bool, StoreError>;
+}
+
+/// A store of time series, as engines see it.
+pub trait MetricsStore: Send + Sync {
+    /// Pins what is visible now and walks the series that match.
+    fn select(
+        &self,
+        select: &Select,
+        context: &QueryContext,
+    ) -> Result<Box<dyn SeriesCursor>, StoreError>;
+
+    /// The label sets that match any of the given selectors (each a list of matchers), sorted.
+    /// No selector means all. `limit` 0 means no limit.
+    fn series(
+        &self,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        limit: usize,
+        context: &QueryContext,
+    ) -> Result<Vec<Labels>, StoreError>;
+
+    /// The names of labels on series that match, sorted.
+    fn label_names(
+        &self,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        context: &QueryContext,
+    ) -> Result<Vec<String>, StoreError> {
+        let mut names = std::collections::BTreeSet::new();
+        for labels in self.series(selectors, range, 0, context)? {
+            for (name, _) in &labels {
+                if !names.contains(name) {
+                    names.insert(name.to_owned());
+                }
+            }
+        }
+        Ok(names.into_iter().collect())
+    }
+
+    /// The values of a label on series that match, sorted.
+    fn label_values(
+        &self,
+        name: &str,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        context: &QueryContext,
+    ) -> Result<Vec<String>, StoreError> {
+        let mut values = std::collections::BTreeSet::new();
+        for labels in self.series(selectors, range, 0, context)? {
+            if let Some(value) = labels.get(name)
+                && !values.contains(value)
+            {
+                values.insert(value.to_owned());
+            }
+        }
+        Ok(values.into_iter().collect())
+    }
+}

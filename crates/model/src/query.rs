@@ -1,0 +1,165 @@
+//! What every query carries, whatever it asks: time range, deadline, cancel flag, limits.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+/// A range of time, both ends included. The unit is the port's: ms for metrics, ns for logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeRange {
+    /// First instant.
+    pub start: i64,
+    /// Last instant.
+    pub end: i64,
+}
+
+impl TimeRange {
+    /// All of time.
+    pub const ALL: Self = Self {
+        start: i64::MIN,
+        end: i64::MAX,
+    };
+
+    /// A range with both ends included; it is empty when `end < start`.
+    pub const fn new(start: i64, end: i64) -> Self {
+        Self { start, end }
+    }
+
+    /// Whether an instant lies in the range.
+    pub const fn contains(&self, at: i64) -> bool {
+        self.start <= at && at <= self.end
+    }
+
+    /// Whether the range has an instant in common with `first..=last`.
+    pub const fn overlaps(&self, first: i64, last: i64) -> bool {
+        first <= self.end && last >= self.start
+    }
+
+    /// Whether the range holds no instant.
+    pub const fn is_empty(&self) -> bool {
+        self.end < self.start
+    }
+}
+
+/// Tells a running query that nobody waits for its answer any more.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// Asks the query to stop.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was asked to stop.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Why a store could not answer, or not to the end.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The client has gone.
+    #[error("query was canceled")]
+    Cancelled,
+    /// The time allowed for the query is over.
+    #[error("query timed out")]
+    TimedOut,
+    /// A limit of the query was reached; the text names it.
+    #[error("{0}")]
+    LimitExceeded(String),
+    /// The store failed or its data is damaged.
+    #[error("store: {0}")]
+    Failed(String),
+}
+
+/// The bounds of one query, shared by all that works on it.
+#[derive(Debug, Clone)]
+pub struct QueryContext {
+    /// When the time is over, if ever.
+    pub deadline: Option<Instant>,
+    /// Set when the client has gone.
+    pub cancel: Cancel,
+    /// Samples (metrics) that the query may load; 0 is no limit.
+    pub samples_max: u64,
+    /// Series or streams that the query may touch; 0 is no limit.
+    pub series_max: u64,
+    /// Lines that the query may read; 0 is no limit.
+    pub lines_max: u64,
+    used: Arc<Used>,
+}
+
+#[derive(Debug, Default)]
+struct Used {
+    samples: AtomicU64,
+    series: AtomicU64,
+    lines: AtomicU64,
+}
+
+impl Default for QueryContext {
+    fn default() -> Self {
+        Self {
+            deadline: None,
+            cancel: Cancel::default(),
+            samples_max: 50_000_000,
+            series_max: 1_000_000,
+            lines_max: 0,
+            used: Arc::default(),
+        }
+    }
+}
+
+impl QueryContext {
+    /// Fails when the query was cancelled or its time is over. Cheap enough for each batch.
+    pub fn check(&self) -> Result<(), StoreError> {
+        if self.cancel.is_cancelled() {
+            return Err(StoreError::Cancelled);
+        }
+        if self.deadline.is_some_and(|d| Instant::now() >= d) {
+            return Err(StoreError::TimedOut);
+        }
+        Ok(())
+    }
+
+    /// Counts loaded samples against the limit, and checks as [`QueryContext::check`] does.
+    pub fn count_samples(&self, count: u64) -> Result<(), StoreError> {
+        let used = self.used.samples.fetch_add(count, Ordering::Relaxed) + count;
+        if self.samples_max > 0 && used > self.samples_max {
+            return Err(StoreError::LimitExceeded(
+                "query processing would load too many samples into memory in query execution"
+                    .to_owned(),
+            ));
+        }
+        self.check()
+    }
+
+    /// Counts touched series or streams against the limit.
+    pub fn count_series(&self, count: u64) -> Result<(), StoreError> {
+        let used = self.used.series.fetch_add(count, Ordering::Relaxed) + count;
+        if self.series_max > 0 && used > self.series_max {
+            return Err(StoreError::LimitExceeded(format!(
+                "query touches more than {} series",
+                self.series_max
+            )));
+        }
+        Ok(())
+    }
+
+    /// Counts read lines against the limit, and checks as [`QueryContext::check`] does.
+    pub fn count_lines(&self, count: u64) -> Result<(), StoreError> {
+        let used = self.used.lines.fetch_add(count, Ordering::Relaxed) + count;
+        if self.lines_max > 0 && used > self.lines_max {
+            return Err(StoreError::LimitExceeded(format!(
+                "query reads more than {} lines",
+                self.lines_max
+            )));
+        }
+        self.check()
+    }
+
+    /// Samples loaded so far.
+    pub fn samples(&self) -> u64 {
+        self.used.samples.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,1 @@
+//! PromQL: parse, check, evaluate over the metrics port.

@@ -1,0 +1,1 @@
+//! The program kittiwake: ingest, queries, page.

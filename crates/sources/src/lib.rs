@@ -1,0 +1,1 @@
+//! Containers, host, log files and scrape targets.
