@@ -18,6 +18,7 @@
 //! - Readers see only what the writer has published, so they run beside it without a lock
 //!   on the files.
 
+pub mod bytes;
 mod cursor;
 mod error;
 mod format;
@@ -25,11 +26,13 @@ mod journal;
 mod options;
 mod reader;
 mod recovery;
+pub mod sealed;
 
 pub use error::{JournalError, Result};
 pub use journal::Journal;
 pub use options::{Cut, Damage, Opened, Options};
 pub use reader::Reader;
+pub use sealed::{SealedError, SealedFile, SealedWriter};
 
 /// The number of a frame. The first is 1.
 pub type Sequence = u64;

@@ -1,1 +1,0 @@
-//! Sources to journal to server; the program kittiwake-collector.

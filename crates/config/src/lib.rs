@@ -1,1 +1,0 @@
-//! Prometheus configuration files: scraping, relabelling, HTTP clients, web access.

@@ -1,1 +1,0 @@
-//! LogQL: parse, check, evaluate over the logs port.

@@ -1,1 +1,0 @@
-//! PromQL: parse, check, evaluate over the metrics port.

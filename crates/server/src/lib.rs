@@ -1,1 +1,0 @@
-//! The program kittiwake: ingest, queries, page.

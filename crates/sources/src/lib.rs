@@ -1,1 +1,0 @@
-//! Containers, host, log files and scrape targets.

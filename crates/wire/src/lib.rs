@@ -1,1 +1,0 @@
-//! Wire formats to model and back.
