@@ -5,6 +5,7 @@
 //! engines above it can be tested against memory and run against anything that implements
 //! the ports.
 
+pub mod delivery;
 pub mod histogram;
 pub mod labels;
 pub mod logs;
@@ -14,6 +15,7 @@ pub mod metrics;
 pub mod pattern;
 pub mod query;
 
+pub use delivery::{Deliveries, FrameNumber, Sender, Verdict};
 pub use histogram::Histogram;
 pub use labels::{LabelError, Labels, LabelsBuilder, SeriesHash, SeriesHasher};
 pub use logs::{
