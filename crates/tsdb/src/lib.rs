@@ -1,6 +1,7 @@
 //! The metrics store.
 //!
-//! What stands here today is the codec of the immutable form: how the numbers of many series
-//! become bytes and come back bit for bit. The head, blocks and their life build on it.
+//! What stands here today is the immutable form: the codec of numbers, bit for bit, and the
+//! blocks that hold them. The head, its log, compaction and retention build on it.
 
+pub mod block;
 pub mod codec;
