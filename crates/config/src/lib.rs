@@ -1,0 +1,16 @@
+//! The files by which a user says what to do, in Prometheus' formats: what to scrape and how
+//! to rename it, where targets are listed, and who may use the server.
+//!
+//! Each file is read in one step into a checked value: what is loaded can be used without
+//! further questions, and what is refused names the line, the field and what would be allowed.
+//! Fields that Prometheus doesn't know are refused as it refuses them, since a misspelt setting
+//! that is passed over in silence is the costliest kind. Nothing here opens a socket or starts
+//! a task; secrets that stand in files of their own are read by who uses them, each time anew.
+
+pub mod duration;
+pub mod names;
+pub mod relabel;
+
+pub use duration::{DurationError, format_duration, parse_duration};
+pub use names::NameScheme;
+pub use relabel::{Action, RelabelConfig, RelabelError, apply};

@@ -1,0 +1,16 @@
+//! Bytes to model and back: what containers, exporters and senders speak.
+//!
+//! Each module owns one format and knows nothing of stores or sockets, so that it can be fed
+//! any bytes in a test. Nothing here trusts its input: a length is checked before it is used,
+//! a size before it is allocated, and an error says where the bytes went wrong and what was
+//! wanted there. Where a format carries samples or lines in bulk, its reader lends slices of
+//! the input instead of building values.
+
+pub mod docker_json;
+pub mod json;
+pub mod text;
+pub mod time;
+
+/// Longest log line that is kept whole, in bytes. A longer one is split, and nothing of it is
+/// lost.
+pub const LINE_BYTES_MAX: usize = 256 << 10;
