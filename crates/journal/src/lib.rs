@@ -20,6 +20,7 @@
 
 pub mod bytes;
 mod cursor;
+pub mod delivery;
 mod error;
 mod format;
 mod journal;

@@ -34,6 +34,17 @@ pub struct FrameNumber {
     pub is_last: bool,
 }
 
+/// Where a request came from, when its sender numbers its frames.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// Who sent it.
+    pub sender: Sender,
+    /// Its place in the sender's journal.
+    pub frame: FrameNumber,
+    /// The oldest sequence that the sender still has: all before it is settled.
+    pub first: u64,
+}
+
 /// What the store should do with a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {

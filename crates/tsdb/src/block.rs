@@ -48,6 +48,19 @@ pub enum BlockError {
     Labels(#[from] LabelError),
 }
 
+impl BlockError {
+    /// Whether the file itself is at fault, not the system that reads it.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Sealed(SealedError::Version { .. }) => false,
+            Self::Sealed(SealedError::Fs(error)) => {
+                error.is_not_found() || error.kind() == Some(std::io::ErrorKind::UnexpectedEof)
+            }
+            _ => true,
+        }
+    }
+}
+
 /// One series to be written: float samples in order of time, no time twice.
 #[derive(Debug, Clone)]
 pub struct SeriesSamples {
@@ -59,7 +72,7 @@ pub struct SeriesSamples {
     pub values: Vec<f64>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Piece {
     offset: u64,
     len: u32,
@@ -73,94 +86,180 @@ struct Page {
     values: Piece,
 }
 
+/// Samples that wait until they are encoded together: enough for the codec to learn the
+/// numbers of a metric, few enough to bound memory.
+const PENDING_SAMPLES_MAX: usize = 1 << 20;
+
 /// Writes a block. Series may come in any order; each once, none without samples.
 pub fn write(
     fs: &Arc<dyn Fs>,
     path: &Path,
     mut series: Vec<SeriesSamples>,
 ) -> Result<u64, BlockError> {
-    series.sort_by(|a, b| a.labels.cmp(&b.labels));
-    let mut file = SealedWriter::create(fs, path, BLOCK)?;
-    match write_sections(&mut file, &series) {
-        Ok(()) => Ok(file.finish()?),
-        Err(error) => {
-            file.abandon();
-            Err(error)
+    series.sort_by(|a, b| order(&a.labels).cmp(&order(&b.labels)));
+    let mut writer = BlockWriter::create(fs, path)?;
+    for one in series {
+        if let Err(error) = writer.add(one) {
+            writer.abandon();
+            return Err(error);
         }
     }
+    writer.finish()
 }
 
-fn write_sections(file: &mut SealedWriter, series: &[SeriesSamples]) -> Result<(), BlockError> {
-    // Long series become several pages, so that none is too large to decode at once.
-    let chunks: Vec<(usize, &[i64], &[f64])> = series
-        .iter()
-        .enumerate()
-        .flat_map(|(index, s)| {
-            let times = s.times.chunks(codec::PAGE_SAMPLES_MAX);
-            times
-                .zip(s.values.chunks(codec::PAGE_SAMPLES_MAX))
-                .map(move |(t, v)| (index, t, v))
+/// The order in which a writer wants its series: those of one metric next to each other.
+pub fn order(labels: &Labels) -> (&str, &Labels) {
+    (labels.metric_name().unwrap_or(""), labels)
+}
+
+#[derive(Debug)]
+struct IndexSeries {
+    labels: Labels,
+    range: TimeRange,
+    pages: Vec<Page>,
+}
+
+/// Writes a block series by series, holding only the samples of a part of one metric.
+#[derive(Debug)]
+pub struct BlockWriter {
+    file: SealedWriter,
+    pending: Vec<SeriesSamples>,
+    pending_samples: usize,
+    /// Encoded columns of times with their numbers: regular scrapes share one.
+    columns: HashMap<Vec<u8>, usize>,
+    groups: Vec<(NumberClass, Piece)>,
+    series: Vec<IndexSeries>,
+}
+
+impl BlockWriter {
+    /// Starts a block that will be named `path`.
+    pub fn create(fs: &Arc<dyn Fs>, path: &Path) -> Result<Self, BlockError> {
+        let mut file = SealedWriter::create(fs, path, BLOCK)?;
+        file.begin(VALUES);
+        Ok(Self {
+            file,
+            pending: Vec::new(),
+            pending_samples: 0,
+            columns: HashMap::new(),
+            groups: Vec::new(),
+            series: Vec::new(),
         })
-        .collect();
-
-    file.begin(TIMES);
-    let mut columns: Vec<Piece> = Vec::new();
-    let mut known: HashMap<&[i64], usize> = HashMap::new();
-    let mut column_of = Vec::with_capacity(chunks.len());
-    for (_, times, _) in &chunks {
-        let column = if let Some(column) = known.get(times) {
-            *column
-        } else {
-            let mut bytes = Vec::new();
-            codec::encode_times(times, &mut bytes);
-            columns.push(put_piece(file, &bytes)?);
-            known.insert(times, columns.len() - 1);
-            columns.len() - 1
-        };
-        column_of.push(column);
     }
 
-    file.begin(VALUES);
-    let mut by_group: BTreeMap<(&str, NumberClass), Vec<usize>> = BTreeMap::new();
-    for (chunk, (index, _, values)) in chunks.iter().enumerate() {
-        let name = series[*index].labels.metric_name().unwrap_or("");
-        by_group
-            .entry((name, NumberClass::of(values)))
-            .or_default()
-            .push(chunk);
+    /// Adds a series; each comes once. One without samples is passed over. Numbers of one
+    /// metric compress together when its series follow each other, as in [`order`].
+    pub fn add(&mut self, series: SeriesSamples) -> Result<(), BlockError> {
+        if series.times.is_empty() {
+            return Ok(());
+        }
+        let other_metric = self
+            .pending
+            .last()
+            .is_some_and(|p| p.labels.metric_name() != series.labels.metric_name());
+        if other_metric || self.pending_samples >= PENDING_SAMPLES_MAX {
+            self.encode_pending()?;
+        }
+        self.pending_samples += series.times.len();
+        self.pending.push(series);
+        Ok(())
     }
-    let mut groups: Vec<(NumberClass, Piece)> = Vec::new();
-    let mut pages: Vec<Vec<Page>> = series.iter().map(|_| Vec::new()).collect();
-    for ((_, class), members) in by_group {
-        let mut rest = &members[..];
-        while !rest.is_empty() {
-            let (now, later) = rest.split_at(fits(rest, &chunks));
-            rest = later;
-            let values: Vec<&[f64]> = now.iter().map(|c| chunks[*c].2).collect();
-            let group = codec::encode_values(class, &values)?;
-            groups.push((class, put_piece(file, &group.header)?));
-            for (chunk, page) in now.iter().zip(&group.pages) {
-                let values = put_piece(file, page)?;
-                let page = Page {
-                    times: column_of[*chunk],
-                    group: groups.len() - 1,
-                    values,
-                };
-                pages[chunks[*chunk].0].push(page);
+
+    /// Writes the index and makes the block durable. Gives its size in bytes.
+    pub fn finish(mut self) -> Result<u64, BlockError> {
+        let written = self.write_rest();
+        match written {
+            Ok(()) => Ok(self.file.finish()?),
+            Err(error) => {
+                self.file.abandon();
+                Err(error)
             }
         }
     }
 
-    file.begin(SERIES);
-    file.write(&encode_index(series, &columns, &groups, &pages))?;
-    Ok(())
+    /// Removes what was written.
+    pub fn abandon(self) {
+        self.file.abandon();
+    }
+
+    fn write_rest(&mut self) -> Result<(), BlockError> {
+        self.encode_pending()?;
+        self.file.begin(TIMES);
+        let mut encoded: Vec<(Vec<u8>, usize)> = self.columns.drain().collect();
+        encoded.sort_by_key(|(_, number)| *number);
+        let mut columns = Vec::with_capacity(encoded.len());
+        for (bytes, _) in &encoded {
+            columns.push(put_piece(&mut self.file, bytes)?);
+        }
+        self.series.sort_by(|a, b| a.labels.cmp(&b.labels));
+        self.file.begin(SERIES);
+        let index = encode_index(&self.series, &columns, &self.groups);
+        self.file.write(&index)?;
+        Ok(())
+    }
+
+    fn encode_pending(&mut self) -> Result<(), BlockError> {
+        let pending = std::mem::take(&mut self.pending);
+        self.pending_samples = 0;
+        // Long series become several pages, so that none is too large to decode at once.
+        let mut by_class: BTreeMap<NumberClass, Vec<PageValues<'_>>> = BTreeMap::new();
+        let first = self.series.len();
+        for series in &pending {
+            let index = self.series.len();
+            let last = series.times.len() - 1;
+            self.series.push(IndexSeries {
+                labels: series.labels.clone(),
+                range: TimeRange::new(series.times[0], series.times[last]),
+                pages: Vec::new(),
+            });
+            let times = series.times.chunks(codec::PAGE_SAMPLES_MAX);
+            for (times, values) in times.zip(series.values.chunks(codec::PAGE_SAMPLES_MAX)) {
+                let mut bytes = Vec::new();
+                codec::encode_times(times, &mut bytes);
+                let next = self.columns.len();
+                let column = *self.columns.entry(bytes).or_insert(next);
+                // The page's place among its series' pages is kept; its group fills it in.
+                let page = self.series[index].pages.len();
+                self.series[index].pages.push(Page {
+                    times: column,
+                    group: 0,
+                    values: Piece::default(),
+                });
+                by_class
+                    .entry(NumberClass::of(values))
+                    .or_default()
+                    .push((index, page, values));
+            }
+        }
+        debug_assert_eq!(self.series.len(), first + pending.len());
+        for (class, members) in by_class {
+            let mut rest = &members[..];
+            while !rest.is_empty() {
+                let (now, later) = rest.split_at(fits(rest));
+                rest = later;
+                let values: Vec<&[f64]> = now.iter().map(|(_, _, v)| *v).collect();
+                let group = codec::encode_values(class, &values)?;
+                let header = put_piece(&mut self.file, &group.header)?;
+                self.groups.push((class, header));
+                for ((series, page, _), bytes) in now.iter().zip(&group.pages) {
+                    let values = put_piece(&mut self.file, bytes)?;
+                    let page = &mut self.series[*series].pages[*page];
+                    page.group = self.groups.len() - 1;
+                    page.values = values;
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
-/// How many of the chunks fit one group: at least one.
-fn fits(members: &[usize], chunks: &[(usize, &[i64], &[f64])]) -> usize {
+/// The values of a page, with the places of its series and of the page in it.
+type PageValues<'a> = (usize, usize, &'a [f64]);
+
+/// How many of the pages fit one group: at least one.
+fn fits(members: &[PageValues<'_>]) -> usize {
     let mut samples = 0;
-    let more = members.iter().take_while(|c| {
-        samples += chunks[**c].2.len();
+    let more = members.iter().take_while(|(_, _, values)| {
+        samples += values.len();
         samples <= codec::GROUP_SAMPLES_MAX
     });
     more.count().max(1)
@@ -176,10 +275,9 @@ fn put_piece(file: &mut SealedWriter, bytes: &[u8]) -> Result<Piece, SealedError
 }
 
 fn encode_index(
-    series: &[SeriesSamples],
+    series: &[IndexSeries],
     columns: &[Piece],
     groups: &[(NumberClass, Piece)],
-    pages: &[Vec<Page>],
 ) -> Vec<u8> {
     let mut symbols: BTreeMap<&str, u64> = BTreeMap::new();
     for s in series {
@@ -209,16 +307,16 @@ fn encode_index(
         piece(&mut out, header);
     }
     put_uvarint(&mut out, series.len() as u64);
-    for (s, pages) in series.iter().zip(pages) {
+    for s in series {
         put_uvarint(&mut out, s.labels.len() as u64);
         for (name, value) in &s.labels {
             put_uvarint(&mut out, symbols[name]);
             put_uvarint(&mut out, symbols[value]);
         }
-        put_varint(&mut out, s.times.first().copied().unwrap_or_default());
-        put_varint(&mut out, s.times.last().copied().unwrap_or_default());
-        put_uvarint(&mut out, pages.len() as u64);
-        for page in pages {
+        put_varint(&mut out, s.range.start);
+        put_varint(&mut out, s.range.end);
+        put_uvarint(&mut out, s.pages.len() as u64);
+        for page in &s.pages {
             put_uvarint(&mut out, page.times as u64);
             put_uvarint(&mut out, page.group as u64);
             piece(&mut out, &page.values);
@@ -285,15 +383,35 @@ impl Block {
         &self.series
     }
 
+    /// The places in [`Block::series`] of those that match and overlap the range.
+    pub fn matching<'a>(
+        &'a self,
+        matchers: &'a [Matcher],
+        range: TimeRange,
+    ) -> impl Iterator<Item = usize> + 'a {
+        self.series
+            .iter()
+            .enumerate()
+            .filter(move |(_, s)| {
+                range.overlaps(s.range.start, s.range.end)
+                    && matcher::all_match(matchers, &s.labels)
+            })
+            .map(|(index, _)| index)
+    }
+
     /// The series that match and overlap the range.
     pub fn select<'a>(
         &'a self,
         matchers: &'a [Matcher],
         range: TimeRange,
-    ) -> impl Iterator<Item = &'a BlockSeries> {
-        self.series.iter().filter(move |s| {
-            range.overlaps(s.range.start, s.range.end) && matcher::all_match(matchers, &s.labels)
-        })
+    ) -> impl Iterator<Item = &'a BlockSeries> + 'a {
+        self.matching(matchers, range)
+            .map(|index| &self.series[index])
+    }
+
+    /// Bytes of the file.
+    pub fn size_bytes(&self) -> u64 {
+        self.file.size_bytes()
     }
 
     /// Appends a series' samples within the range.

@@ -1,9 +1,20 @@
 //! The metrics store.
 //!
-//! What stands here today is the immutable form (the codec of numbers, bit for bit, and the
-//! blocks that hold them) and the registry of series that the head will build on. Its log,
-//! compaction and retention are still to come.
+//! A sample goes into the log, then into the head, and with the next flush into a block;
+//! compaction merges blocks, retention removes them. [`Store`] is all of it; engines read it
+//! through the model's port.
 
+mod batch;
 pub mod block;
 pub mod codec;
-pub mod registry;
+mod compaction;
+mod head;
+mod manifest;
+mod registry;
+mod select;
+mod store;
+mod wal;
+
+pub use batch::{Batch, KnownSeries};
+pub use manifest::{BlockMeta, ManifestError};
+pub use store::{Maintenance, OpenError, Options, Refusal, Stats, Store, WriteError, Written};

@@ -18,8 +18,6 @@ pub struct Known {
     pub labels: Labels,
     /// Its hash under the store's key.
     pub hash: SeriesHash,
-    /// Time of its newest sample in ms; `i64::MIN` before the first.
-    pub newest_ms: i64,
 }
 
 /// All known series.
@@ -47,11 +45,6 @@ impl Registry {
         self.by_hash.len()
     }
 
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.by_hash.is_empty()
-    }
-
     /// The number of a series, if it is known.
     pub fn find(&self, labels: &Labels) -> Option<SeriesRef> {
         self.by_hash
@@ -62,11 +55,6 @@ impl Registry {
     /// A series by its number.
     pub fn get(&self, series: SeriesRef) -> Option<&Known> {
         self.series.get(series as usize)?.as_ref()
-    }
-
-    /// A series by its number, to be changed.
-    pub fn get_mut(&mut self, series: SeriesRef) -> Option<&mut Known> {
-        self.series.get_mut(series as usize)?.as_mut()
     }
 
     /// The number of a series, which becomes known if it was not; and whether it is new.
@@ -149,7 +137,6 @@ impl Registry {
         self.series[index] = Some(Known {
             labels: labels.clone(),
             hash,
-            newest_ms: i64::MIN,
         });
         self.by_hash.insert(hash, series);
         self.all.insert(series);
