@@ -24,6 +24,7 @@ pub mod delivery;
 mod error;
 mod format;
 mod journal;
+pub mod manifest;
 mod options;
 mod reader;
 mod recovery;
@@ -31,6 +32,7 @@ pub mod sealed;
 
 pub use error::{JournalError, Result};
 pub use journal::Journal;
+pub use manifest::{FileMeta, Manifest, ManifestError, ManifestKind};
 pub use options::{Cut, Damage, Opened, Options};
 pub use reader::Reader;
 pub use sealed::{SealedError, SealedFile, SealedWriter};

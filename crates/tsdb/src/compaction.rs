@@ -1,7 +1,6 @@
 //! Merging blocks, so that a query opens few and numbers compress over long pages.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,36 +8,10 @@ use kittiwake_env::Fs;
 use kittiwake_model::{Columns, TimeRange};
 
 use crate::block::{Block, BlockError, BlockSeries, BlockWriter, SeriesSamples, order};
-use crate::manifest::BlockMeta;
 use crate::select::append_merged;
 
-/// Neighbours of one level that become one block of the next.
-pub(crate) const FAN_IN: usize = 10;
-/// Samples of a block that compaction still makes larger.
-const SAMPLES_MAX: u64 = 1 << 26;
-
-/// Neighbouring blocks that should become one.
-pub(crate) fn candidates(blocks: &[BlockMeta]) -> Option<Range<usize>> {
-    let mut start = 0;
-    while start < blocks.len() {
-        let level = blocks[start].level;
-        let same = blocks[start..].iter().take_while(|b| b.level == level);
-        let count = same.count();
-        let end = start + count;
-        // Large neighbours are left behind; younger ones of the level may still merge.
-        let mut from = start;
-        while end - from >= FAN_IN {
-            let range = from..from + FAN_IN;
-            let samples: u64 = blocks[range.clone()].iter().map(|b| b.samples).sum();
-            if samples <= SAMPLES_MAX {
-                return Some(range);
-            }
-            from += 1;
-        }
-        start = end;
-    }
-    None
-}
+/// Samples of a block that compaction still makes.
+pub(crate) const SAMPLES_MAX: u64 = 1 << 26;
 
 /// Writes a block of all samples of the given ones, the first one's where several have the
 /// same series and time. Gives the number of samples.

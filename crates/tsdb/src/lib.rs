@@ -9,12 +9,13 @@ pub mod block;
 pub mod codec;
 mod compaction;
 mod head;
-mod manifest;
+mod keep;
 mod registry;
 mod select;
 mod store;
 mod wal;
+mod write;
 
 pub use batch::{Batch, KnownSeries};
-pub use manifest::{BlockMeta, ManifestError};
-pub use store::{Maintenance, OpenError, Options, Refusal, Stats, Store, WriteError, Written};
+pub use store::{Maintenance, OpenError, Options, Stats, Store};
+pub use write::{Refusal, WriteError, Written};

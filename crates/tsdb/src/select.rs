@@ -45,7 +45,7 @@ impl MetricsStore for Store {
         // Blocks first, in the order in which they were written: of equal times the first
         // written counts.
         for placed in &state.blocks {
-            if range.is_empty() || !range.overlaps(placed.meta.start_ms, placed.meta.end_ms) {
+            if range.is_empty() || !range.overlaps(placed.meta.start, placed.meta.end) {
                 continue;
             }
             for index in placed.block.matching(&select.matchers, range) {
@@ -99,7 +99,7 @@ impl MetricsStore for Store {
         let state = self.state.read();
         for placed in &state.blocks {
             context.check()?;
-            if !range.overlaps(placed.meta.start_ms, placed.meta.end_ms) {
+            if !range.overlaps(placed.meta.start, placed.meta.end) {
                 continue;
             }
             for series in placed.block.series() {
