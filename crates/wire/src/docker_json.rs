@@ -154,11 +154,7 @@ impl PartialJoiner {
     /// A joiner that goes on where another one's [`PartialJoiner::pending`] was taken, so that
     /// a reader can keep its place in a file behind pieces that have not become a line.
     pub fn resume(stdout: Option<Pending>, stderr: Option<Pending>) -> Self {
-        let bounded = |pending: Option<Pending>| pending.filter(|p| p.text.len() <= LINE_BYTES_MAX);
-        Self {
-            stdout: bounded(stdout),
-            stderr: bounded(stderr),
-        }
+        Self { stdout, stderr }
     }
 
     /// The start of a line that a stream waits to see the end of.
@@ -191,7 +187,7 @@ impl PartialJoiner {
         let mut replaced = record.replaced;
         if let Some(mut pending) = slot.take() {
             pending.replaced |= replaced;
-            let room = LINE_BYTES_MAX - pending.text.len();
+            let room = LINE_BYTES_MAX.saturating_sub(pending.text.len());
             if rest.len() <= room {
                 pending.text.push_str(rest);
                 if ended {

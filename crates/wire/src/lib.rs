@@ -7,9 +7,18 @@
 //! the input instead of building values.
 
 pub mod docker_json;
+pub mod exposition;
+pub mod float;
 pub mod json;
+pub mod label_text;
+pub mod loki_push;
+mod proto;
+pub mod remote_write;
+pub mod snappy;
 pub mod text;
 pub mod time;
+
+pub use proto::Malformed;
 
 /// Longest log line that is kept whole, in bytes. A longer one is split, and nothing of it is
 /// lost.

@@ -1,0 +1,118 @@
+//! Writing the exposition format 0.0.4.
+
+use kittiwake_model::TimestampMs;
+
+use super::{MetricType, metric_name_len};
+use crate::float::push_float;
+use crate::label_text::is_label_name;
+
+/// Writes families: first what one is, then its samples. A name that needs quotes gets them,
+/// which readers understand since Prometheus 3.
+#[derive(Debug, Default)]
+pub struct Writer {
+    text: String,
+}
+
+impl Writer {
+    /// A writer without families.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Starts a family. An empty `help` is left out; types that 0.0.4 does not know become
+    /// the one by which it reads their samples.
+    pub fn family(&mut self, name: &str, help: &str, kind: MetricType) {
+        if !help.is_empty() {
+            self.text.push_str("# HELP ");
+            self.family_name(name);
+            self.text.push(' ');
+            escape(&mut self.text, help, false);
+            self.text.push('\n');
+        }
+        self.text.push_str("# TYPE ");
+        self.family_name(name);
+        self.text.push(' ');
+        self.text.push_str(match kind {
+            MetricType::Info | MetricType::StateSet => "gauge",
+            MetricType::GaugeHistogram => "histogram",
+            MetricType::Unknown => "untyped",
+            known => known.as_str(),
+        });
+        self.text.push('\n');
+    }
+
+    /// Appends a sample. `name` includes a suffix as `_bucket`; the labels are without
+    /// `__name__`.
+    pub fn sample<'l>(
+        &mut self,
+        name: &str,
+        labels: impl IntoIterator<Item = (&'l str, &'l str)>,
+        value: f64,
+        time_ms: Option<TimestampMs>,
+    ) {
+        use std::fmt::Write;
+        let plain = is_metric_name(name);
+        let mut separator = '{';
+        if plain {
+            self.text.push_str(name);
+        } else {
+            self.text.push('{');
+            self.quoted(name);
+            separator = ',';
+        }
+        for (name, value) in labels {
+            self.text.push(std::mem::replace(&mut separator, ','));
+            if is_label_name(name.as_bytes()) {
+                self.text.push_str(name);
+            } else {
+                self.quoted(name);
+            }
+            self.text.push('=');
+            self.quoted(value);
+        }
+        if separator == ',' {
+            self.text.push('}');
+        }
+        self.text.push(' ');
+        push_float(&mut self.text, value);
+        if let Some(time_ms) = time_ms {
+            // Writing to a String cannot fail.
+            let _ = write!(self.text, " {time_ms}");
+        }
+        self.text.push('\n');
+    }
+
+    /// The text, to be sent as [`super::CONTENT_TYPE`].
+    pub fn finish(self) -> String {
+        self.text
+    }
+
+    fn family_name(&mut self, name: &str) {
+        if is_metric_name(name) {
+            self.text.push_str(name);
+        } else {
+            self.quoted(name);
+        }
+    }
+
+    fn quoted(&mut self, text: &str) {
+        self.text.push('"');
+        escape(&mut self.text, text, true);
+        self.text.push('"');
+    }
+}
+
+fn is_metric_name(name: &str) -> bool {
+    !name.is_empty() && metric_name_len(name.as_bytes()) == name.len()
+}
+
+fn escape(out: &mut String, text: &str, quotes: bool) {
+    for c in text.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '"' if quotes => out.push_str("\\\""),
+            c => out.push(c),
+        }
+    }
+}

@@ -1,0 +1,390 @@
+//! Prometheus remote write 1.0: a snappy block around a `prometheus.WriteRequest`.
+//!
+//! The reader lends slices of the decompressed body. A series gives its labels' raw bytes, by
+//! which a store can know it again without decoding them, and its samples one by one; nothing
+//! is allocated per sample. Source: the remote write 1.0 specification and Prometheus'
+//! `prompb/types.proto`.
+
+mod encode;
+mod histogram;
+
+pub use encode::RequestEncoder;
+
+use kittiwake_model::{Histogram, LabelError, Labels, TimestampMs};
+
+use crate::proto::{Field, Fields, Malformed, Message};
+
+/// Why a series' labels cannot be taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LabelsError {
+    /// The bytes are no labels, or a part is not UTF-8.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// A label has no name.
+    #[error("byte {at}, field timeseries.labels.name: empty label name")]
+    EmptyName {
+        /// The offset of the label in the decompressed body.
+        at: usize,
+    },
+    /// Two labels have the same name.
+    #[error("byte {at}, field timeseries.labels: duplicate label name {name:?}")]
+    Duplicate {
+        /// The offset of the series in the decompressed body.
+        at: usize,
+        /// The name.
+        name: String,
+    },
+    /// The series has too many labels.
+    #[error("byte {at}, field timeseries.labels: {count} labels, more than {max}")]
+    TooMany {
+        /// The offset of the series in the decompressed body.
+        at: usize,
+        /// How many it has.
+        count: usize,
+        /// How many are allowed.
+        max: usize,
+    },
+    /// A label is too long to be kept.
+    #[error("byte {at}, field timeseries.labels: {source}")]
+    Refused {
+        /// The offset of the series in the decompressed body.
+        at: usize,
+        /// What is wrong with it.
+        source: LabelError,
+    },
+}
+
+/// How many of each thing there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Series.
+    pub series: usize,
+    /// Float samples.
+    pub samples: usize,
+    /// Native histograms.
+    pub histograms: usize,
+    /// Exemplars.
+    pub exemplars: usize,
+    /// Metadata of metrics.
+    pub metadata: usize,
+}
+
+/// A decompressed request.
+#[derive(Debug, Clone, Copy)]
+pub struct WriteRequest<'a>(Message<'a>);
+
+impl<'a> WriteRequest<'a> {
+    /// A request over a decompressed body, not looked at yet.
+    pub fn new(body: &'a [u8]) -> Self {
+        Self(Message {
+            bytes: body,
+            base: 0,
+        })
+    }
+
+    /// Walks everything except the labels' texts and the histograms' buckets, so that a
+    /// request can be refused whole before any of it is stored.
+    pub fn check(&self) -> Result<Totals, Malformed> {
+        let mut totals = Totals::default();
+        let mut all = self.series();
+        for series in &mut all {
+            let series = series?;
+            for sample in series.samples() {
+                sample?;
+            }
+            totals.series += 1;
+            totals.samples += series.sample_count;
+            totals.histograms += series.histogram_count;
+            totals.exemplars += series.exemplar_count;
+        }
+        totals.metadata = all.metadata;
+        Ok(totals)
+    }
+
+    /// The series in order. The first error ends them.
+    pub fn series(&self) -> SeriesIter<'a> {
+        SeriesIter {
+            fields: Fields::new(self.0, "WriteRequest"),
+            metadata: 0,
+        }
+    }
+}
+
+/// Walks the series of a request.
+#[derive(Debug, Clone)]
+pub struct SeriesIter<'a> {
+    fields: Fields<'a>,
+    metadata: usize,
+}
+
+impl<'a> SeriesIter<'a> {
+    fn step(&mut self) -> Result<Option<Series<'a>>, Malformed> {
+        while let Some(field) = self.fields.next()? {
+            match field.number {
+                1 => return Series::new(field.message("timeseries")?).map(Some),
+                3 => self.metadata += 1,
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl<'a> Iterator for SeriesIter<'a> {
+    type Item = Result<Series<'a>, Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let series = self.step();
+        if series.is_err() {
+            self.fields.close();
+        }
+        series.transpose()
+    }
+}
+
+/// One series of a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Series<'a> {
+    message: Message<'a>,
+    /// The offsets in the message between which the labels stand, when nothing else does.
+    labels: Option<(usize, usize)>,
+    /// The offset of the first sample.
+    samples_at: usize,
+    label_count: usize,
+    sample_count: usize,
+    histogram_count: usize,
+    exemplar_count: usize,
+}
+
+impl<'a> Series<'a> {
+    fn new(message: Message<'a>) -> Result<Self, Malformed> {
+        let mut series = Self {
+            message,
+            labels: Some((0, 0)),
+            samples_at: message.bytes.len(),
+            label_count: 0,
+            sample_count: 0,
+            histogram_count: 0,
+            exemplar_count: 0,
+        };
+        let mut fields = Fields::new(message, "timeseries");
+        loop {
+            let start = fields.position();
+            let Some(field) = fields.next()? else {
+                return Ok(series);
+            };
+            match field.number {
+                1 => {
+                    field.message("timeseries.labels")?;
+                    series.labels = match series.labels {
+                        _ if series.label_count == 0 => Some((start, fields.position())),
+                        Some((first, end)) if end == start => Some((first, fields.position())),
+                        _ => None,
+                    };
+                    series.label_count += 1;
+                }
+                2 => {
+                    field.message("timeseries.samples")?;
+                    series.samples_at = series.samples_at.min(start);
+                    series.sample_count += 1;
+                }
+                3 => series.exemplar_count += 1,
+                4 => {
+                    field.message("timeseries.histograms")?;
+                    series.histogram_count += 1;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The offset of the series in the decompressed body.
+    pub fn at(&self) -> usize {
+        self.message.base
+    }
+
+    /// How many labels are sent, those with an empty value included.
+    pub fn label_count(&self) -> usize {
+        self.label_count
+    }
+
+    /// How many float samples there are.
+    pub fn sample_count(&self) -> usize {
+        self.sample_count
+    }
+
+    /// How many native histograms there are.
+    pub fn histogram_count(&self) -> usize {
+        self.histogram_count
+    }
+
+    /// How many exemplars there are.
+    pub fn exemplar_count(&self) -> usize {
+        self.exemplar_count
+    }
+
+    /// The labels as they are on the wire, tags included: equal bytes are equal labels (but
+    /// equal labels may have other bytes). `None` when other fields stand between them.
+    pub fn raw_labels(&self) -> Option<&'a [u8]> {
+        let (start, end) = self.labels?;
+        self.message.bytes.get(start..end)
+    }
+
+    /// Replaces `into` by the labels, sorted by name, without those whose value is empty.
+    pub fn labels_into(
+        &self,
+        labels_max: usize,
+        into: &mut Vec<(&'a str, &'a str)>,
+    ) -> Result<(), LabelsError> {
+        into.clear();
+        let at = self.at();
+        if self.label_count > labels_max {
+            return Err(LabelsError::TooMany {
+                at,
+                count: self.label_count,
+                max: labels_max,
+            });
+        }
+        let mut sorted = true;
+        let mut fields = Fields::new(self.message, "timeseries");
+        while let Some(field) = fields.next()? {
+            if field.number != 1 {
+                continue;
+            }
+            let (name, value) = label(&field)?;
+            if name.is_empty() {
+                return Err(LabelsError::EmptyName { at: field.at });
+            }
+            sorted &= into.last().is_none_or(|(last, _)| *last < name);
+            into.push((name, value));
+            if into.len() == self.label_count {
+                break;
+            }
+        }
+        if !sorted {
+            into.sort_unstable_by_key(|(name, _)| *name);
+            if let Some(pair) = into.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+                let name = pair[0].0.to_owned();
+                return Err(LabelsError::Duplicate { at, name });
+            }
+        }
+        into.retain(|(_, value)| !value.is_empty());
+        Ok(())
+    }
+
+    /// The labels as a set that can be kept.
+    pub fn labels(&self, labels_max: usize) -> Result<Labels, LabelsError> {
+        let mut pairs = Vec::new();
+        self.labels_into(labels_max, &mut pairs)?;
+        let at = self.at();
+        Labels::from_pairs(pairs).map_err(|source| LabelsError::Refused { at, source })
+    }
+
+    /// The float samples in the order in which they are sent, each with its bits as they are.
+    /// The first error ends them.
+    pub fn samples(&self) -> Samples<'a> {
+        let mut fields = Fields::new(self.message, "timeseries");
+        fields.seek(self.samples_at);
+        Samples {
+            fields,
+            left: self.sample_count,
+        }
+    }
+
+    /// The native histograms in the order in which they are sent.
+    pub fn histograms(
+        &self,
+    ) -> impl Iterator<Item = Result<(TimestampMs, Histogram), Malformed>> + use<'a> {
+        let mut fields = Fields::new(self.message, "timeseries");
+        let mut left = self.histogram_count;
+        std::iter::from_fn(move || {
+            while left > 0 {
+                match fields.next() {
+                    Ok(Some(field)) if field.number == 4 => {
+                        left -= 1;
+                        return Some(histogram::decode(&field));
+                    }
+                    Ok(Some(_)) => {}
+                    Ok(None) => return None,
+                    Err(error) => {
+                        left = 0;
+                        return Some(Err(error));
+                    }
+                }
+            }
+            None
+        })
+    }
+}
+
+fn label<'a>(field: &Field<'a>) -> Result<(&'a str, &'a str), Malformed> {
+    let message = field.message("timeseries.labels")?;
+    let (mut name, mut value) = ("", "");
+    let mut fields = Fields::new(message, "timeseries.labels");
+    while let Some(field) = fields.next()? {
+        match field.number {
+            1 => name = field.text("timeseries.labels.name")?,
+            2 => value = field.text("timeseries.labels.value")?,
+            _ => {}
+        }
+    }
+    Ok((name, value))
+}
+
+/// Walks the float samples of a series.
+#[derive(Debug, Clone)]
+pub struct Samples<'a> {
+    fields: Fields<'a>,
+    left: usize,
+}
+
+impl Samples<'_> {
+    #[inline]
+    fn step(&mut self) -> Result<Option<(TimestampMs, f64)>, Malformed> {
+        while self.left > 0 {
+            let Some(field) = self.fields.next()? else {
+                break;
+            };
+            if field.number == 2 {
+                self.left -= 1;
+                return sample(&field).map(Some);
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Iterator for Samples<'_> {
+    type Item = Result<(TimestampMs, f64), Malformed>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let sample = self.step();
+        if sample.is_err() {
+            self.left = 0;
+        }
+        sample.transpose()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (0, Some(self.left))
+    }
+}
+
+#[inline]
+fn sample(field: &Field<'_>) -> Result<(TimestampMs, f64), Malformed> {
+    let message = field.message("timeseries.samples")?;
+    let (mut time_ms, mut value) = (0, 0.0);
+    let mut fields = Fields::new(message, "timeseries.samples");
+    while let Some(field) = fields.next()? {
+        match field.number {
+            1 => value = field.double("timeseries.samples.value")?,
+            2 => time_ms = field.varint("timeseries.samples.timestamp")? as i64,
+            _ => {}
+        }
+    }
+    Ok((time_ms, value))
+}
+
+#[cfg(test)]
+mod tests;
