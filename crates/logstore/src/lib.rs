@@ -1,0 +1,21 @@
+//! The log store.
+//!
+//! A line goes into the log, then into the head, where it is searchable at once, and with the
+//! next flush into a part; compaction merges parts, retention removes them. [`Store`] is all
+//! of it; engines read it through the model's port.
+
+mod batch;
+mod compaction;
+mod follow;
+mod head;
+mod keep;
+mod part;
+mod scan;
+mod store;
+mod wal;
+mod write;
+
+pub use batch::Batch;
+pub use part::PartError;
+pub use store::{Maintenance, OpenError, Options, Stats, Store};
+pub use write::{Refusal, WriteError, Written};
