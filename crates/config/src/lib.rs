@@ -8,9 +8,15 @@
 //! a task; secrets that stand in files of their own are read by who uses them, each time anew.
 
 pub mod duration;
+mod error;
 pub mod names;
 pub mod relabel;
+pub mod tls;
+pub mod web;
 
 pub use duration::{DurationError, format_duration, parse_duration};
+pub use error::{ConfigError, FILE_BYTES_MAX, Problem};
 pub use names::NameScheme;
 pub use relabel::{Action, RelabelConfig, RelabelError, apply};
+pub use tls::TlsVersion;
+pub use web::{Role, TlsServer, Token, WebConfig};
