@@ -6,6 +6,7 @@
 //! wanted there. Where a format carries samples or lines in bulk, its reader lends slices of
 //! the input instead of building values.
 
+pub mod delivery;
 pub mod docker_json;
 pub mod exposition;
 pub mod float;

@@ -1,0 +1,168 @@
+//! From what sources give to frames: batches are frozen into requests before they are
+//! journalled, so a frame keeps its content for life.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kittiwake_sources::{Gathered, LineBatch, SampleBatch};
+use kittiwake_wire::loki_push::PushEncoder;
+use kittiwake_wire::remote_write::RequestEncoder;
+use tokio::sync::mpsc;
+
+use crate::frame::{CursorChange, Frame, Kind};
+use crate::queue::Queue;
+use crate::status::Status;
+
+/// Samples of a frame.
+const SAMPLES_MAX: usize = 5000;
+/// Bytes of lines after which a frame is closed.
+const LINES_BYTES: usize = 512 << 10;
+/// Lines that came are journalled after this time at the latest.
+const LINGER: Duration = Duration::from_millis(50);
+/// How often a full queue or disk is looked at again.
+const FULL_WAIT: Duration = Duration::from_millis(250);
+
+/// Lines on their way into a frame.
+#[derive(Debug, Default)]
+struct Open {
+    encoder: PushEncoder,
+    cursors: Vec<CursorChange>,
+}
+
+/// Journals what comes until the sources are done.
+pub(crate) async fn run(
+    mut gathered: mpsc::Receiver<Gathered>,
+    queue: Arc<Queue>,
+    queue_bytes_max: u64,
+    status: Arc<Status>,
+) {
+    let mut open = Open::default();
+    loop {
+        let next = if open.is_empty() {
+            gathered.recv().await
+        } else {
+            let Ok(next) = tokio::time::timeout(LINGER, gathered.recv()).await else {
+                open.close(&queue, &status).await;
+                continue;
+            };
+            next
+        };
+        match next {
+            None => break,
+            Some(Gathered::Samples(batch)) => {
+                if queue.pending_bytes() >= queue_bytes_max {
+                    // Newer figures come; lines would be lost for good.
+                    status.drop_samples(batch.samples.len() as u64);
+                } else {
+                    samples(&batch, &queue, &status).await;
+                }
+            }
+            Some(Gathered::Lines(batch)) => {
+                if queue.pending_bytes() >= queue_bytes_max {
+                    // Lines wait where they are: in their files.
+                    status.set_full(true);
+                    while queue.pending_bytes() >= queue_bytes_max {
+                        tokio::time::sleep(FULL_WAIT).await;
+                    }
+                    status.set_full(false);
+                }
+                open.add(batch);
+                if open.encoder.size_bytes() >= LINES_BYTES {
+                    open.close(&queue, &status).await;
+                }
+            }
+            Some(Gathered::Forget { cursor }) => open.cursors.push(CursorChange::Forget(cursor)),
+        }
+    }
+    open.close(&queue, &status).await;
+}
+
+async fn samples(batch: &SampleBatch, queue: &Queue, status: &Status) {
+    let mut encoder = RequestEncoder::new();
+    for chunk in batch.samples.chunks(SAMPLES_MAX) {
+        for (labels, value) in chunk {
+            encoder.series(labels, [(batch.time_ms, *value)]);
+        }
+        match encoder.finish() {
+            Ok(body) => {
+                let frame = Frame {
+                    kind: Kind::Metrics,
+                    cursors: Vec::new(),
+                    body,
+                };
+                append(queue, &frame, status).await;
+            }
+            Err(error) => {
+                tracing::error!(%error, "samples do not encode");
+                status.drop_samples(chunk.len() as u64);
+            }
+        }
+    }
+}
+
+/// Appends a frame; while the disk is full it waits, and sources wait behind it.
+async fn append(queue: &Queue, frame: &Frame, status: &Status) {
+    let mut is_told = false;
+    loop {
+        match queue.append(frame) {
+            Ok(_) => break,
+            Err(error) => {
+                if !is_told {
+                    tracing::error!(%error, "cannot write to the journal, sources wait");
+                    is_told = true;
+                    status.set_full(true);
+                }
+                tokio::time::sleep(FULL_WAIT).await;
+            }
+        }
+    }
+    if is_told {
+        tracing::info!("the journal takes frames again");
+        status.set_full(false);
+    }
+}
+
+impl Open {
+    fn is_empty(&self) -> bool {
+        self.encoder.is_empty() && self.cursors.is_empty()
+    }
+
+    fn add(&mut self, batch: LineBatch) {
+        if !batch.entries.is_empty() {
+            let entries = batch.entries.iter();
+            self.encoder.stream(
+                &batch.stream,
+                entries.map(|e| (e.time_ns, e.line.as_str(), &e.metadata)),
+            );
+        }
+        if let Some((key, value)) = batch.cursor {
+            self.cursors.push(CursorChange::Set(key, value));
+        }
+    }
+
+    async fn close(&mut self, queue: &Queue, status: &Status) {
+        if self.is_empty() {
+            return;
+        }
+        let body = if self.encoder.is_empty() {
+            Ok(Vec::new())
+        } else {
+            self.encoder.finish()
+        };
+        let cursors = std::mem::take(&mut self.cursors);
+        match body {
+            Ok(body) => {
+                let frame = Frame {
+                    kind: Kind::Logs,
+                    cursors,
+                    body,
+                };
+                append(queue, &frame, status).await;
+            }
+            Err(error) => {
+                tracing::error!(%error, "lines do not encode");
+                status.drop_lines();
+            }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The collector: sources → journal → ship.
+//!
+//! What sources give is frozen into requests, which are journalled together with the places
+//! in the sources up to which they reach, and sent until the server has them on disk. A frame
+//! keeps content and number for life, so the server stores it once, however often it is sent.
+
+mod frame;
+mod gather;
+pub mod http;
+mod queue;
+mod ship;
+mod split;
+mod status;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kittiwake_env::{Clock, Periodic, RealClock, RealFs, SystemRng};
+use kittiwake_sources as sources;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub use frame::Kind;
+pub use queue::{Queue, QueueError};
+pub use ship::{Outcome, Request, Shipper};
+pub use status::Status;
+
+/// Batches on their way from the sources to the journal.
+const GATHERED_MAX: usize = 64;
+/// How often the checkpoint is written when something changed.
+const CHECKPOINT: Duration = Duration::from_secs(1);
+
+/// How a collector is kept.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where the queue lies.
+    pub state_path: PathBuf,
+    /// Bytes of the queue at which samples are dropped and lines wait.
+    pub queue_bytes_max: u64,
+}
+
+/// Why a collector cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The queue cannot be opened.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// The system gave no random numbers, or no thread.
+    #[error(transparent)]
+    System(#[from] std::io::Error),
+}
+
+/// A running collector.
+#[derive(Debug)]
+pub struct Collector {
+    queue: Arc<Queue>,
+    status: Arc<Status>,
+    sources_status: Arc<sources::Status>,
+    stop_sources: CancellationToken,
+    stop_shipping: CancellationToken,
+    sources: JoinHandle<()>,
+    gather: JoinHandle<()>,
+    ship: JoinHandle<()>,
+    _checkpoints: Periodic,
+}
+
+impl Collector {
+    /// Opens the queue and starts everything on the current runtime.
+    pub fn start(
+        settings: &Settings,
+        sources_settings: sources::Settings,
+        shipper: Arc<dyn Shipper>,
+    ) -> Result<Self, StartError> {
+        let clock: Arc<dyn Clock> = Arc::new(RealClock::new());
+        let mut rng = SystemRng::new()?;
+        let queue = Queue::open(
+            Arc::new(RealFs),
+            clock,
+            &mut rng,
+            settings.state_path.join("queue"),
+        )?;
+        let queue = Arc::new(queue);
+        let status = Arc::new(Status::default());
+        let sources_status = Arc::new(sources::Status::default());
+        let (stop_sources, stop_shipping) = (CancellationToken::new(), CancellationToken::new());
+        let (sender, receiver) = mpsc::channel(GATHERED_MAX);
+        let sources_settings = sources::Settings {
+            cursors: queue.cursors().into_iter().collect(),
+            ..sources_settings
+        };
+        let running = sources::run(
+            sources_settings,
+            sender,
+            stop_sources.clone(),
+            Arc::clone(&sources_status),
+        );
+        let gather = gather::run(
+            receiver,
+            Arc::clone(&queue),
+            settings.queue_bytes_max,
+            Arc::clone(&status),
+        );
+        let shipping = ship::Shipping {
+            queue: Arc::clone(&queue),
+            shipper,
+            status: Arc::clone(&status),
+            aside: settings.state_path.join("aside"),
+        };
+        let ship = ship::run(Arc::new(shipping), stop_shipping.clone());
+        let checkpointed = Arc::clone(&queue);
+        let checkpoints = Periodic::start("collector-checkpoint", CHECKPOINT, move || {
+            let done = checkpointed
+                .checkpoint()
+                .and_then(|()| Ok(checkpointed.sync()?));
+            if let Err(error) = done {
+                tracing::error!(%error, "checkpoint of the collector");
+            }
+        })?;
+        Ok(Self {
+            queue,
+            status,
+            sources_status,
+            stop_sources,
+            stop_shipping,
+            sources: tokio::spawn(running),
+            gather: tokio::spawn(gather),
+            ship: tokio::spawn(ship),
+            _checkpoints: checkpoints,
+        })
+    }
+
+    /// How delivery goes.
+    pub fn status(&self) -> Arc<Status> {
+        Arc::clone(&self.status)
+    }
+
+    /// How gathering goes.
+    pub fn sources_status(&self) -> Arc<sources::Status> {
+        Arc::clone(&self.sources_status)
+    }
+
+    /// What waits to be delivered.
+    pub fn queue(&self) -> Arc<Queue> {
+        Arc::clone(&self.queue)
+    }
+
+    /// Stops the sources, journals what they gave, and delivers for at most so long. What is
+    /// not delivered then comes after the next start.
+    pub async fn stop(self, drain: Duration) {
+        self.stop_sources.cancel();
+        // A task that failed has said so.
+        let _ = tokio::time::timeout(drain, async {
+            let _ = self.sources.await;
+            let _ = self.gather.await;
+            while !self.queue.is_empty() {
+                let shrunk = self.queue.shrunk.notified();
+                tokio::pin!(shrunk);
+                shrunk.as_mut().enable();
+                if self.queue.is_empty() {
+                    break;
+                }
+                shrunk.await;
+            }
+        })
+        .await;
+        self.stop_shipping.cancel();
+        let _ = self.ship.await;
+        if let Err(error) = self.queue.checkpoint() {
+            tracing::error!(%error, "checkpoint of the collector");
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! The server's state and its routes.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Extension, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use kittiwake_env::Clock;
+use kittiwake_logstore as logs;
+use kittiwake_tsdb as metrics;
+use kittiwake_wire::delivery;
+use tokio::sync::{Semaphore, watch};
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{NotForContentType, Predicate as _, SizeAbove};
+
+use crate::access::{Access, Principal, guard};
+use crate::body::{self, BODY_BYTES_MAX};
+use crate::ingest::{Ingest, Taken};
+use crate::own_metrics::OwnMetrics;
+use crate::pool::QueryPool;
+use crate::reply::{Problem, not_found};
+use crate::status_api::Nodes;
+use crate::{loki_api, page, prometheus_api, search_api, status_api, tail};
+
+/// Requests with data that are worked on at once; others wait.
+const INGEST_MAX: usize = 32;
+
+/// What all requests share.
+#[derive(Clone)]
+pub struct App {
+    /// Time series.
+    pub metrics: Arc<metrics::Store>,
+    /// Log lines.
+    pub logs: Arc<logs::Store>,
+    /// What comes in.
+    pub ingest: Arc<Ingest>,
+    /// Where queries run.
+    pub queries: QueryPool,
+    /// Places for tails.
+    pub tails: Arc<Semaphore>,
+    /// The program's own metrics.
+    pub own: Arc<OwnMetrics>,
+    /// What is known of the nodes.
+    pub nodes: Arc<Nodes>,
+    /// When the program started.
+    pub started: Instant,
+    /// Becomes true when the server stops.
+    pub stop: watch::Receiver<bool>,
+    clock: Arc<dyn Clock>,
+    ingesting: Arc<Semaphore>,
+}
+
+impl App {
+    /// The state of a server over its stores.
+    pub fn new(
+        metrics: Arc<metrics::Store>,
+        logs: Arc<logs::Store>,
+        clock: Arc<dyn Clock>,
+        nodes: Arc<Nodes>,
+        stop: watch::Receiver<bool>,
+    ) -> anyhow::Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let ingest = Arc::new(Ingest::new(Arc::clone(&metrics), Arc::clone(&logs)));
+        let own = Arc::new(OwnMetrics::new(
+            Arc::clone(&metrics),
+            Arc::clone(&logs),
+            Arc::clone(&ingest),
+            Arc::clone(&nodes),
+        )?);
+        Ok(Self {
+            ingest,
+            metrics,
+            logs,
+            queries: QueryPool::new(cores.max(2)),
+            tails: tail::places(),
+            own,
+            nodes,
+            started: Instant::now(),
+            stop,
+            clock,
+            ingesting: Arc::new(Semaphore::new(INGEST_MAX)),
+        })
+    }
+
+    /// The time in ms.
+    pub fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
+    /// The time in ns.
+    pub fn now_ns(&self) -> i64 {
+        self.clock.now_ns()
+    }
+}
+
+/// All routes with the access rules around them.
+pub fn routes(app: App, access: Arc<Access>) -> Router {
+    let prometheus = Router::new()
+        .route(
+            "/query",
+            get(prometheus_api::query).post(prometheus_api::query),
+        )
+        .route(
+            "/query_range",
+            get(prometheus_api::query_range).post(prometheus_api::query_range),
+        )
+        .route(
+            "/series",
+            get(prometheus_api::series).post(prometheus_api::series),
+        )
+        .route(
+            "/labels",
+            get(prometheus_api::labels).post(prometheus_api::labels),
+        )
+        .route("/label/{name}/values", get(prometheus_api::label_values))
+        .route("/metadata", get(prometheus_api::metadata))
+        .route("/status/buildinfo", get(prometheus_api::build_info))
+        .route("/write", post(remote_write));
+    let loki = Router::new()
+        .route("/query", get(loki_api::query).post(loki_api::query))
+        .route(
+            "/query_range",
+            get(loki_api::query_range).post(loki_api::query_range),
+        )
+        .route("/labels", get(loki_api::labels).post(loki_api::labels))
+        .route("/label", get(loki_api::labels).post(loki_api::labels))
+        .route("/label/{name}/values", get(loki_api::label_values))
+        .route("/series", get(loki_api::series).post(loki_api::series))
+        .route("/status/buildinfo", get(loki_api::build_info))
+        .route("/tail", get(tail::tail))
+        .route("/push", post(loki_push));
+    // Compression of small answers costs more than it saves, and a tail is not compressed.
+    let compressed = SizeAbove::new(512).and(NotForContentType::new("image/png"));
+    Router::new()
+        .nest("/api/v1", prometheus)
+        .nest("/loki/api/v1", loki)
+        .route(
+            "/api/search",
+            get(search_api::search).post(search_api::search),
+        )
+        .route("/api/status", get(status_api::status))
+        .route("/metrics", get(own_metrics))
+        .route("/-/healthy", get(async || "Kittiwake is healthy.\n"))
+        .route("/-/ready", get(async || "Kittiwake is ready.\n"))
+        .fallback(other)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(CompressionLayer::new().compress_when(compressed))
+        .layer(middleware::from_fn_with_state(access, guard))
+        .layer(middleware::from_fn_with_state(app.clone(), count))
+        .with_state(app)
+}
+
+/// Counts requests by what they ask for and how they end.
+async fn count(State(app): State<App>, request: Request<Body>, next: middleware::Next) -> Response {
+    let started = Instant::now();
+    // The route, not the path: paths are without number.
+    let handler = group(request.uri().path());
+    let response = next.run(request).await;
+    app.own
+        .request(handler, response.status(), started.elapsed());
+    response
+}
+
+fn group(path: &str) -> &'static str {
+    match path {
+        "/api/v1/write" => "remote_write",
+        "/loki/api/v1/push" => "loki_push",
+        "/api/v1/query" | "/api/v1/query_range" => "promql",
+        "/loki/api/v1/query" | "/loki/api/v1/query_range" => "logql",
+        "/loki/api/v1/tail" => "tail",
+        "/api/search" => "search",
+        path if path.starts_with("/api/") || path.starts_with("/loki/") => "metadata",
+        _ => "other",
+    }
+}
+
+async fn own_metrics(State(app): State<App>) -> Result<Response, Problem> {
+    let text = app
+        .own
+        .text()
+        .map_err(|e| Problem::internal(e.to_string()))?;
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+}
+
+async fn other(request: Request<Body>) -> Response {
+    let path = request.uri().path();
+    let is_api = [
+        "/api",
+        "/loki",
+        "/elasticsearch",
+        "/alertmanager",
+        "/v1",
+        "/-",
+    ]
+    .iter()
+    .any(|p| {
+        path.strip_prefix(p)
+            .is_some_and(|r| r.is_empty() || r.starts_with('/'))
+    });
+    let is_read = [axum::http::Method::GET, axum::http::Method::HEAD].contains(request.method());
+    if !is_api
+        && is_read
+        && let Some(file) = page::file(path.trim_start_matches('/'))
+    {
+        return file;
+    }
+    not_found(path).into_response()
+}
+
+async fn wrong_method(request: Request<Body>) -> Problem {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "bad_data",
+        format!(
+            "{} does not take {}",
+            request.uri().path(),
+            request.method()
+        ),
+    )
+}
+
+/// Runs a piece of ingest on a worker thread, a bounded number at once.
+async fn ingest(
+    app: &App,
+    principal: &Principal,
+    headers: &HeaderMap,
+    take: impl FnOnce(&Ingest, Option<&kittiwake_model::delivery::Origin>) -> Result<Taken, Problem>
+    + Send
+    + 'static,
+) -> Result<Response, Problem> {
+    let get = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
+    let origin =
+        delivery::parse(get, &principal.name).map_err(|e| Problem::bad_data(e.to_string()))?;
+    let is_numbered = origin.is_some();
+    let _place = app
+        .ingesting
+        .acquire()
+        .await
+        .map_err(|_| Problem::unavailable("the server is stopping"))?;
+    let ingest = Arc::clone(&app.ingest);
+    let taken = tokio::task::spawn_blocking(move || take(&ingest, origin.as_ref()))
+        .await
+        .map_err(|_| Problem::internal("the request failed unexpectedly"))??;
+    match taken.refusal {
+        // Who numbers its frames would only send the same again: what is refused is counted.
+        Some(refusal) if !is_numbered => Err(Problem::bad_data(refusal)),
+        _ => Ok(StatusCode::NO_CONTENT.into_response()),
+    }
+}
+
+async fn remote_write(
+    State(app): State<App>,
+    Extension(principal): Extension<Principal>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or("application/x-protobuf");
+    let encoding = body::token(&headers, header::CONTENT_ENCODING);
+    let unsupported =
+        |what: String| Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad_data", what);
+    if !kind.trim().starts_with("application/x-protobuf") || kind.contains("io.prometheus.write.v2")
+    {
+        return Err(unsupported(format!(
+            "content type {kind:?} is not supported; send application/x-protobuf;proto=prometheus.WriteRequest"
+        )));
+    }
+    if !matches!(encoding.as_str(), "snappy" | "") {
+        return Err(unsupported(format!(
+            "content encoding {encoding:?} is not supported; send snappy"
+        )));
+    }
+    let body = body::read(body, BODY_BYTES_MAX).await?;
+    ingest(&app, &principal, &headers, move |ingest, origin| {
+        ingest.remote_write(&body, origin)
+    })
+    .await
+}
+
+async fn loki_push(
+    State(app): State<App>,
+    Extension(principal): Extension<Principal>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, loki_api::LokiProblem> {
+    let kind = body::token(&headers, header::CONTENT_TYPE);
+    let encoding = body::token(&headers, header::CONTENT_ENCODING);
+    let body = body::read(body, BODY_BYTES_MAX).await?;
+    let answer = match kind.as_str() {
+        "application/json" => {
+            ingest(&app, &principal, &headers, move |ingest, origin| {
+                ingest.loki_json(&body::decompress(&encoding, &body)?, origin)
+            })
+            .await
+        }
+        "application/x-protobuf" | "" => {
+            ingest(&app, &principal, &headers, move |ingest, origin| {
+                ingest.loki_protobuf(&body, origin)
+            })
+            .await
+        }
+        other => Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "bad_data",
+            format!(
+                "content type {other:?} is not supported; send application/json or application/x-protobuf"
+            ),
+        )),
+    };
+    Ok(answer?)
+}

@@ -1,0 +1,171 @@
+//! The command line.
+
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Parser, Subcommand};
+use kittiwake_config::parse_duration;
+
+/// Metrics and logs of every container on every host.
+#[derive(Debug, Parser)]
+#[command(name = "kittiwake", version, about, disable_help_subcommand = true)]
+pub struct Args {
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// Prometheus configuration file: what to scrape beside containers and host
+    #[arg(long = "config.file", value_name = "FILE")]
+    pub config_file: Option<PathBuf>,
+
+    /// Where metrics and logs are stored [default: /var/lib/kittiwake for root, else
+    /// $XDG_DATA_HOME/kittiwake]
+    #[arg(long = "storage.path", value_name = "DIR")]
+    pub storage_path: Option<PathBuf>,
+
+    /// How long metrics and logs are kept; 0 keeps all
+    #[arg(
+        long = "storage.retention.time",
+        value_name = "DURATION",
+        default_value = "30d"
+    )]
+    pub retention: String,
+
+    /// Address to listen on
+    #[arg(
+        long = "web.listen-address",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:7766",
+        global = true
+    )]
+    pub listen_address: String,
+
+    /// TLS, users and tokens, in Prometheus' web configuration format
+    #[arg(long = "web.config.file", value_name = "FILE")]
+    pub web_config_file: Option<PathBuf>,
+
+    /// The address by which users reach this server, when another name leads to it
+    #[arg(long = "web.external-url", value_name = "URL")]
+    pub external_url: Option<String>,
+
+    /// Listen off loopback without users, tokens or client certificates
+    #[arg(long = "web.insecure")]
+    pub insecure: bool,
+
+    /// Do not collect from this machine
+    #[arg(long = "no-collector")]
+    pub no_collector: bool,
+
+    /// What this machine is called [default: as the Docker engine or the system says]
+    #[arg(long = "host-name", value_name = "NAME")]
+    pub host_name: Option<String>,
+
+    /// Where the host's /proc is
+    #[arg(long = "path.procfs", value_name = "DIR", default_value = "/proc")]
+    pub procfs: PathBuf,
+
+    /// Where the host's /sys is
+    #[arg(long = "path.sysfs", value_name = "DIR", default_value = "/sys")]
+    pub sysfs: PathBuf,
+
+    /// Where the host's / is
+    #[arg(long = "path.rootfs", value_name = "DIR", default_value = "/")]
+    pub rootfs: PathBuf,
+
+    /// What is logged: error, warn, info, debug or trace
+    #[arg(long = "log.level", value_name = "LEVEL", default_value = "info")]
+    pub log_level: String,
+
+    /// How it is logged: logfmt or json
+    #[arg(long = "log.format", value_name = "FORMAT", default_value = "logfmt", value_parser = ["logfmt", "json"])]
+    pub log_format: String,
+}
+
+/// A command beside serving.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Ask the server at --web.listen-address whether it is healthy; for container health checks
+    Health,
+}
+
+impl Args {
+    /// The address to listen on.
+    pub fn address(&self) -> Result<SocketAddr> {
+        let text = match self.listen_address.strip_prefix(':') {
+            Some(port) => format!("0.0.0.0:{port}"),
+            None => self.listen_address.clone(),
+        };
+        let mut addresses = text.to_socket_addrs().with_context(|| {
+            format!(
+                "--web.listen-address {:?} is not an address; write HOST:PORT, like 127.0.0.1:7766",
+                self.listen_address
+            )
+        })?;
+        addresses
+            .next()
+            .with_context(|| format!("{text} has no address"))
+    }
+
+    /// Retention in ms; 0 keeps all.
+    pub fn retention_ms(&self) -> Result<i64> {
+        if self.retention == "0" {
+            return Ok(0);
+        }
+        let duration = parse_duration(&self.retention).with_context(|| {
+            format!(
+                "--storage.retention.time {:?}: write a duration like 30d or 12h, or 0 to keep all",
+                self.retention
+            )
+        })?;
+        Ok(i64::try_from(duration.as_millis())?)
+    }
+
+    /// Where data lies.
+    pub fn storage(&self) -> Result<PathBuf> {
+        if let Some(path) = &self.storage_path {
+            return Ok(path.clone());
+        }
+        default_storage("kittiwake")
+    }
+}
+
+/// `/var/lib/NAME` for root, else below the user's data folder.
+pub fn default_storage(name: &str) -> Result<PathBuf> {
+    use std::os::unix::fs::MetadataExt as _;
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|m| m.uid() == 0);
+    if is_root {
+        return Ok(PathBuf::from("/var/lib").join(name));
+    }
+    let data = std::env::var_os("XDG_DATA_HOME").filter(|d| !d.is_empty());
+    let home = std::env::var_os("HOME").filter(|h| !h.is_empty());
+    match (data, home) {
+        (Some(data), _) => Ok(PathBuf::from(data).join(name)),
+        (None, Some(home)) => Ok(PathBuf::from(home).join(".local/share").join(name)),
+        (None, None) => {
+            bail!("neither XDG_DATA_HOME nor HOME is set: name a folder with --storage.path")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_and_durations() {
+        let parse = |words: &[&str]| {
+            let words = ["kittiwake"].iter().chain(words);
+            Args::try_parse_from(words).unwrap()
+        };
+        let address = |a: &str| parse(&["--web.listen-address", a]).address();
+        assert_eq!(address(":80").unwrap().to_string(), "0.0.0.0:80");
+        assert!(address("127.0.0.1:7766").unwrap().ip().is_loopback());
+        assert!(address("nonsense").is_err());
+        let retention = |t: &str| parse(&["--storage.retention.time", t]).retention_ms();
+        assert_eq!(retention("1d").unwrap(), 86_400_000);
+        assert_eq!(retention("0").unwrap(), 0);
+        assert!(retention("x").unwrap_err().to_string().contains("30d"));
+        assert!(Args::try_parse_from(["kittiwake", "--nonsense"]).is_err());
+    }
+}

@@ -1,0 +1,70 @@
+//! Reading requests' bodies: bounded, and decompressed as their headers say.
+
+use std::io::Read as _;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, StatusCode, header};
+use bytes::Bytes;
+
+use crate::reply::Problem;
+
+/// Bytes of a body as it comes.
+pub const BODY_BYTES_MAX: usize = 32 << 20;
+/// Bytes of a body once it is decompressed.
+pub const PLAIN_BYTES_MAX: usize = 96 << 20;
+/// Bytes of a form.
+pub const FORM_BYTES_MAX: usize = 1 << 20;
+
+/// Reads a whole body of at most so many bytes.
+pub async fn read(body: Body, max_bytes: usize) -> Result<Bytes, Problem> {
+    use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+    match Limited::new(body, max_bytes).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large(max_bytes)),
+        Err(error) => Err(Problem::bad_data(format!("body: {error}"))),
+    }
+}
+
+/// A body over the limit.
+pub fn too_large(max_bytes: usize) -> Problem {
+    Problem::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "bad_data",
+        format!("body is larger than {max_bytes} bytes"),
+    )
+}
+
+/// A header's value, lower case, without parameters.
+pub fn token(headers: &HeaderMap, name: header::HeaderName) -> String {
+    let value = headers.get(name).and_then(|v| v.to_str().ok());
+    let value = value.unwrap_or("").split(';').next().unwrap_or("");
+    value.trim().to_ascii_lowercase()
+}
+
+/// Undoes gzip, zstd or deflate; other encodings are refused.
+pub fn decompress(encoding: &str, body: &Bytes) -> Result<Bytes, Problem> {
+    let read: Box<dyn std::io::Read + '_> = match encoding {
+        "" | "identity" => return Ok(body.clone()),
+        "gzip" => Box::new(flate2::read::MultiGzDecoder::new(&body[..])),
+        "deflate" => Box::new(flate2::read::ZlibDecoder::new(&body[..])),
+        "zstd" => Box::new(
+            zstd::stream::read::Decoder::new(&body[..])
+                .map_err(|e| Problem::bad_data(format!("zstd body: {e}")))?,
+        ),
+        other => {
+            return Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "bad_data",
+                format!("content encoding {other:?} is not supported; use gzip, zstd or deflate"),
+            ));
+        }
+    };
+    let mut plain = Vec::new();
+    read.take(PLAIN_BYTES_MAX as u64 + 1)
+        .read_to_end(&mut plain)
+        .map_err(|e| Problem::bad_data(format!("{encoding} body: {e}")))?;
+    if plain.len() > PLAIN_BYTES_MAX {
+        return Err(too_large(PLAIN_BYTES_MAX));
+    }
+    Ok(plain.into())
+}

@@ -1,0 +1,270 @@
+//! What comes in: remote write and Loki push, decoded straight into the stores' batches.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use kittiwake_logstore as logs;
+use kittiwake_model::Labels;
+use kittiwake_model::delivery::Origin;
+use kittiwake_tsdb as metrics;
+use kittiwake_wire::loki_push::{self, PushRequest};
+use kittiwake_wire::remote_write::WriteRequest;
+use kittiwake_wire::{LINE_BYTES_MAX, label_text, snappy, text};
+use parking_lot::Mutex;
+
+use crate::body::PLAIN_BYTES_MAX;
+use crate::reply::Problem;
+
+/// Labels of a series or stream at most.
+const LABELS_MAX: usize = 128;
+/// Longest name or value of a label, in bytes.
+const LABEL_BYTES_MAX: usize = 64 << 10;
+/// Texts of stream labels that are known without parsing, in each of two generations.
+const STREAMS_KNOWN_MAX: usize = 100_000;
+
+/// The stores, as those who write see them.
+#[derive(Debug)]
+pub struct Ingest {
+    /// Time series.
+    pub metrics: Arc<metrics::Store>,
+    /// Log lines.
+    pub logs: Arc<logs::Store>,
+    streams_known: Mutex<[HashMap<String, Labels>; 2]>,
+    /// What was not stored, and why, beyond what the stores themselves count.
+    pub dropped: Dropped,
+}
+
+/// Counters of what a request had that is not stored yet.
+#[derive(Debug, Default)]
+pub struct Dropped {
+    /// Native histograms.
+    pub histograms: std::sync::atomic::AtomicU64,
+    /// Exemplars.
+    pub exemplars: std::sync::atomic::AtomicU64,
+}
+
+/// A request that was taken.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// Samples or lines stored.
+    pub accepted: u64,
+    /// What is to be told to senders that do not number their frames: the first sample or
+    /// line that was refused, and why.
+    pub refusal: Option<String>,
+}
+
+impl Ingest {
+    /// Ingest into these stores.
+    pub fn new(metrics: Arc<metrics::Store>, logs: Arc<logs::Store>) -> Self {
+        Self {
+            metrics,
+            logs,
+            streams_known: Mutex::default(),
+            dropped: Dropped::default(),
+        }
+    }
+
+    /// Stores a snappy-compressed remote write 1.0 request. A numbered one is on disk when
+    /// this returns.
+    pub fn remote_write(&self, body: &[u8], origin: Option<&Origin>) -> Result<Taken, Problem> {
+        use std::sync::atomic::Ordering::Relaxed;
+        let mut plain = Vec::new();
+        let plain =
+            snappy::decompress(body, PLAIN_BYTES_MAX, &mut plain).map_err(snappy_problem)?;
+        let mut batch = metrics::Batch::new();
+        let (mut histograms, mut exemplars) = (0, 0);
+        for series in WriteRequest::new(plain).series() {
+            let series = series.map_err(bad)?;
+            histograms += series.histogram_count() as u64;
+            exemplars += series.exemplar_count() as u64;
+            if series.sample_count() == 0 {
+                continue;
+            }
+            let raw_hash = series.raw_labels().map(|raw| self.metrics.raw_hash(raw));
+            if let Some(known) = raw_hash.and_then(|hash| self.metrics.known(hash)) {
+                batch.start_known(known);
+            } else {
+                let labels = series.labels(LABELS_MAX).map_err(bad)?;
+                check_labels(&labels)?;
+                batch.start(labels, raw_hash);
+            }
+            for sample in series.samples() {
+                let (time_ms, value) = sample.map_err(bad)?;
+                batch.sample(time_ms, value);
+            }
+        }
+        self.dropped.histograms.fetch_add(histograms, Relaxed);
+        self.dropped.exemplars.fetch_add(exemplars, Relaxed);
+        let written = self
+            .metrics
+            .write(&batch, origin)
+            .map_err(|error| match error {
+                metrics::WriteError::Full(_) | metrics::WriteError::Failed(_) => {
+                    Problem::unavailable(error.to_string())
+                }
+                metrics::WriteError::TooFarAhead { .. } => too_far_ahead(error.to_string()),
+            })?;
+        if origin.is_some() {
+            self.metrics
+                .sync(written.sequence)
+                .map_err(|e| Problem::unavailable(e.to_string()))?;
+        }
+        let refusal = written.first_refused.map(|(labels, time_ms, why)| {
+            let mut series = String::new();
+            label_text::push(&mut series, &labels);
+            let what = match why {
+                metrics::Refusal::OutOfOrder => "out of order sample",
+                metrics::Refusal::DuplicateTime => "duplicate sample for timestamp",
+                metrics::Refusal::TooOld => "out of bounds",
+                metrics::Refusal::SeriesLimit => "the limit of active series is reached",
+            };
+            format!(
+                "{what}; series={series}, timestamp={time_ms}, samples refused={}",
+                written.refused
+            )
+        });
+        Ok(Taken {
+            accepted: written.accepted,
+            refusal,
+        })
+    }
+
+    /// Stores a Loki push: snappy-compressed protobuf.
+    pub fn loki_protobuf(&self, body: &[u8], origin: Option<&Origin>) -> Result<Taken, Problem> {
+        let mut plain = Vec::new();
+        let plain =
+            snappy::decompress(body, PLAIN_BYTES_MAX, &mut plain).map_err(snappy_problem)?;
+        let mut batch = logs::Batch::new();
+        let mut pairs = Vec::new();
+        for stream in PushRequest::new(plain).streams() {
+            let stream = stream.map_err(bad)?;
+            batch.start(self.stream_labels(stream.labels_text())?);
+            for entry in stream.entries() {
+                let entry = entry.map_err(bad)?;
+                let metadata = if entry.metadata_count() == 0 {
+                    None
+                } else {
+                    pairs.clear();
+                    entry.metadata_into(LABELS_MAX, &mut pairs).map_err(bad)?;
+                    Some(Labels::from_pairs(pairs.drain(..)).map_err(bad)?)
+                };
+                add_line(&mut batch, entry.time_ns, &entry.line, metadata.as_ref());
+            }
+        }
+        self.store_lines(&batch, origin)
+    }
+
+    /// Stores a Loki push in JSON.
+    pub fn loki_json(&self, body: &[u8], origin: Option<&Origin>) -> Result<Taken, Problem> {
+        let limits = loki_push::Limits::default();
+        let mut batch = logs::Batch::new();
+        for stream in loki_push::decode_json(body, &limits).map_err(bad)? {
+            check_stream(&stream.labels)?;
+            batch.start(stream.labels);
+            for entry in &stream.entries {
+                let metadata = (!entry.metadata.is_empty()).then_some(&entry.metadata);
+                add_line(&mut batch, entry.time_ns, &entry.line, metadata);
+            }
+        }
+        self.store_lines(&batch, origin)
+    }
+
+    fn store_lines(&self, batch: &logs::Batch, origin: Option<&Origin>) -> Result<Taken, Problem> {
+        let written = self
+            .logs
+            .write(batch, origin)
+            .map_err(|error| match error {
+                logs::WriteError::Full(_) | logs::WriteError::Failed(_) => {
+                    Problem::unavailable(error.to_string())
+                }
+                logs::WriteError::TooLarge { .. } => {
+                    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "bad_data", error.to_string())
+                }
+                logs::WriteError::TooFarAhead { .. } => too_far_ahead(error.to_string()),
+            })?;
+        if origin.is_some() {
+            self.logs
+                .sync(written.sequence)
+                .map_err(|e| Problem::unavailable(e.to_string()))?;
+        }
+        let refusal = written.first_refused.map(|(labels, time_ns, why)| {
+            let mut stream = String::new();
+            label_text::push(&mut stream, &labels);
+            let what = match why {
+                logs::Refusal::TooOld => "older than the retention",
+                logs::Refusal::StreamLimit => "the limit of active streams is reached",
+            };
+            format!(
+                "{what}; stream={stream}, timestamp={time_ns}, lines refused={}",
+                written.refused
+            )
+        });
+        Ok(Taken {
+            accepted: written.accepted,
+            refusal,
+        })
+    }
+
+    /// The labels of a stream from their text; senders repeat the same ones all the time.
+    fn stream_labels(&self, text: &str) -> Result<Labels, Problem> {
+        let mut known = self.streams_known.lock();
+        if let Some(labels) = known[0].get(text).or_else(|| known[1].get(text)) {
+            return Ok(labels.clone());
+        }
+        let labels = label_text::parse(text, LABELS_MAX).map_err(bad)?;
+        check_stream(&labels)?;
+        if known[0].len() >= STREAMS_KNOWN_MAX {
+            known[1] = std::mem::take(&mut known[0]);
+        }
+        known[0].insert(text.to_owned(), labels.clone());
+        Ok(labels)
+    }
+}
+
+/// Adds a line, in pieces when it is very long: both halves are kept.
+fn add_line(batch: &mut logs::Batch, time_ns: i64, line: &str, metadata: Option<&Labels>) {
+    for piece in text::parts(line, LINE_BYTES_MAX) {
+        batch.line(time_ns, piece, metadata.cloned());
+    }
+}
+
+fn check_stream(labels: &Labels) -> Result<(), Problem> {
+    if labels.is_empty() {
+        return Err(Problem::bad_data(
+            "error at least one label pair is required per stream",
+        ));
+    }
+    check_labels(labels)
+}
+
+fn check_labels(labels: &Labels) -> Result<(), Problem> {
+    for (name, value) in labels {
+        if name.len().max(value.len()) > LABEL_BYTES_MAX {
+            let name: String = name.chars().take(64).collect();
+            return Err(Problem::bad_data(format!(
+                "label {name:?} is longer than {LABEL_BYTES_MAX} bytes"
+            )));
+        }
+    }
+    if labels.is_empty() {
+        return Err(Problem::bad_data("a series needs at least one label"));
+    }
+    Ok(())
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "a function for map_err")]
+fn bad(error: impl ToString) -> Problem {
+    Problem::bad_data(error.to_string())
+}
+
+fn snappy_problem(error: snappy::SnappyError) -> Problem {
+    match error {
+        snappy::SnappyError::TooLarge { .. } => crate::body::too_large(PLAIN_BYTES_MAX),
+        error => bad(error),
+    }
+}
+
+fn too_far_ahead(message: String) -> Problem {
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, "unavailable", message)
+}

@@ -1,0 +1,21 @@
+//! The central service: it takes metrics and logs, stores them, answers queries, and serves
+//! the page. A collector for its own machine runs beside it and ships in process.
+
+pub mod access;
+pub mod app;
+pub mod args;
+pub mod body;
+mod embedded;
+pub mod ingest;
+pub mod listener;
+pub mod loki_api;
+pub mod own_metrics;
+pub mod page;
+pub mod params;
+pub mod pool;
+pub mod prometheus_api;
+pub mod reply;
+pub mod run;
+pub mod search_api;
+pub mod status_api;
+pub mod tail;

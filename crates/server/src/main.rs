@@ -1,0 +1,22 @@
+//! `kittiwake`: the server with a collector in it.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use kittiwake_server::args::{Args, Command};
+use kittiwake_server::run;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let done = match args.command {
+        Some(Command::Health) => run::health(&args),
+        None => run::serve(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("kittiwake: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

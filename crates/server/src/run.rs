@@ -1,0 +1,209 @@
+//! Starting and stopping the server.
+
+use std::io::{Read as _, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use kittiwake_collector::{Collector, Settings};
+use kittiwake_config::WebConfig;
+use kittiwake_env::{Clock, Fs, RealClock, RealFs, Rng as _, SystemRng};
+use kittiwake_sources as sources;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use {kittiwake_logstore as logs_of, kittiwake_tsdb as metrics_of};
+
+use crate::access::Access;
+use crate::app::{App, routes};
+use crate::args::Args;
+use crate::embedded::InProcess;
+use crate::listener::{Listener, tls_acceptor};
+use crate::status_api::Nodes;
+
+/// How often the stores' logs are synced.
+const SYNC: Duration = Duration::from_secs(1);
+/// Time for requests under way when the server stops.
+const DRAIN: Duration = Duration::from_secs(8);
+/// Bytes that the collector's queue may hold.
+const QUEUE_BYTES_MAX: u64 = 1 << 30;
+
+/// Serves until a signal says to stop.
+pub fn serve(args: &Args) -> Result<()> {
+    init_logging(args)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start threads")?;
+    runtime.block_on(serve_on(args))
+}
+
+async fn serve_on(args: &Args) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let address = args.address()?;
+    let retention_ms = args.retention_ms()?;
+    let web = match &args.web_config_file {
+        Some(file) => WebConfig::load(file).context("--web.config.file")?,
+        None => WebConfig::default(),
+    };
+    let is_loopback = address.ip().is_loopback();
+    if !is_loopback && !web.has_access_rules() && !args.insecure {
+        bail!(
+            "{address} can be reached from other machines, and nothing says who may. Name users or tokens in --web.config.file, listen on 127.0.0.1, or accept it with --web.insecure"
+        );
+    }
+    let tls = web
+        .tls
+        .as_ref()
+        .map(tls_acceptor)
+        .transpose()
+        .context("--web.config.file")?;
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        if error.kind() == std::io::ErrorKind::AddrInUse {
+            anyhow::anyhow!(
+                "port {} of {} is in use by another program; choose one with --web.listen-address",
+                address.port(),
+                address.ip()
+            )
+        } else {
+            anyhow::anyhow!("cannot listen on {address}: {error}")
+        }
+    })?;
+    let address = listener.local_addr()?;
+
+    let storage = args.storage()?;
+    let fs: Arc<dyn Fs> = Arc::new(RealFs);
+    let clock: Arc<dyn Clock> = Arc::new(RealClock::new());
+    let mut rng = SystemRng::new().context("no random numbers")?;
+    let metrics = metrics_of::Store::open(
+        Arc::clone(&fs),
+        Arc::clone(&clock),
+        &mut rng,
+        storage.join("metrics"),
+        metrics_of::Options {
+            retention_ms,
+            ..metrics_of::Options::default()
+        },
+    )
+    .with_context(|| format!("--storage.path {}", storage.display()))?;
+    let logs = logs_of::Store::open(
+        Arc::clone(&fs),
+        Arc::clone(&clock),
+        &mut rng,
+        storage.join("logs"),
+        logs_of::Options {
+            retention_ns: retention_ms.saturating_mul(1_000_000),
+            ..logs_of::Options::default()
+        },
+    )
+    .with_context(|| format!("--storage.path {}", storage.display()))?;
+    let (metrics, logs) = (Arc::new(metrics), Arc::new(logs));
+    let keep_metrics = metrics_of::Maintenance::start(&metrics, SYNC)?;
+    let keep_logs = logs_of::Maintenance::start(&logs, SYNC)?;
+
+    let (stop, stopped) = watch::channel(false);
+    let nodes = Arc::new(Nodes::default());
+    let app = App::new(
+        Arc::clone(&metrics),
+        Arc::clone(&logs),
+        clock,
+        Arc::clone(&nodes),
+        stopped.clone(),
+    )?;
+    let collector = if args.no_collector {
+        None
+    } else {
+        let settings = Settings {
+            state_path: storage.join("collector"),
+            queue_bytes_max: QUEUE_BYTES_MAX,
+        };
+        let sources = sources::Settings {
+            host_name: args.host_name.clone(),
+            procfs: args.procfs.clone(),
+            sysfs: args.sysfs.clone(),
+            rootfs: args.rootfs.clone(),
+            ..sources::Settings::default()
+        };
+        let shipper = Arc::new(InProcess(Arc::clone(&app.ingest)));
+        let collector = Collector::start(&settings, sources, shipper)
+            .with_context(|| format!("--storage.path {}", storage.display()))?;
+        nodes.set_embedded(collector.sources_status());
+        Some(collector)
+    };
+
+    let mut salt = [0; 16];
+    rng.fill(&mut salt);
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let access = Access::new(web, is_loopback, args.external_url.as_deref(), salt);
+    let router = routes(app, Arc::new(access));
+    let listener = Listener::start(listener, tls)?;
+    let mut wait = stopped.clone();
+    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
+        // The sender lives as long as the server.
+        let _ = wait.wait_for(|stopped| *stopped).await;
+    });
+    let server = tokio::spawn(async move { server.await });
+    tracing::info!(address = %format!("{scheme}://{address}/"), storage = %storage.display(), "ready");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping");
+    if let Some(collector) = collector {
+        collector.stop(DRAIN).await;
+    }
+    // Nobody is left to hear when the receivers are gone.
+    let _ = stop.send(true);
+    if tokio::time::timeout(DRAIN, server).await.is_err() {
+        tracing::info!("requests under way were given up");
+    }
+    drop((keep_metrics, keep_logs));
+    metrics.sync_all()?;
+    logs.sync_all()?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn init_logging(args: &Args) -> Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&args.log_level).with_context(|| {
+        format!(
+            "--log.level {:?}: error, warn, info, debug or trace",
+            args.log_level
+        )
+    })?;
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_target(false);
+    if args.log_format == "json" {
+        subscriber.json().init();
+    } else {
+        subscriber.init();
+    }
+    Ok(())
+}
+
+/// Asks a running server whether it is healthy.
+pub fn health(args: &Args) -> Result<()> {
+    let mut address = args.address()?;
+    if address.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    let timeout = Duration::from_secs(5);
+    let mut stream = std::net::TcpStream::connect_timeout(&address, timeout)
+        .with_context(|| format!("no server at {address}"))?;
+    stream.set_read_timeout(Some(timeout))?;
+    stream.write_all(b"GET /-/healthy HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+    let mut answer = Vec::new();
+    // A server with TLS closes a plain connection: it lives, which is what is asked.
+    let _ = stream.take(4096).read_to_end(&mut answer);
+    let head = String::from_utf8_lossy(&answer);
+    let status = head.split_whitespace().nth(1).unwrap_or("");
+    if answer.first().is_some_and(|b| *b == 0x15) || status == "200" {
+        println!("healthy");
+        return Ok(());
+    }
+    bail!("the server at {address} answered with status {status:?}");
+}
