@@ -1,23 +1,32 @@
 //! Developer commands, run as `cargo xtask NAME`.
 //!
-//! `test` is the one command that runs everything there is to run, on a fresh Debian machine
-//! with Rust and a C compiler: what the tests need beyond that is installed first when the
-//! user is root, and named when not.
+//! `run` and `test` are the two that do everything, on a fresh Debian machine with Rust and a
+//! C compiler: what they need beyond that is installed first when the user is root, and named
+//! when not.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 
+mod engine;
 mod floors;
+mod serve;
+mod tools;
+
+use engine::Engine;
+use tools::{is_root, run};
 
 const USAGE: &str = "usage: cargo xtask COMMAND
 
-  test    install what the tests need, then run all of them";
+  run [ARGS]  build the page and the server, and start it; ARGS go to the server
+  test        install what the tests need, then run all of them";
 
 fn main() -> ExitCode {
-    let command = std::env::args().nth(1);
-    let done = match command.as_deref() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let rest = words.get(1..).unwrap_or_default();
+    let done = match words.first().map(String::as_str) {
+        Some("run") => serve::serve(&root(), rest),
         Some("test") => test(),
         Some("-h" | "--help") => {
             println!("{USAGE}");
@@ -39,9 +48,15 @@ fn test() -> Result<()> {
     let root = root();
     floors::check(&root)?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let cargo = |words: &[&str]| run(Command::new(&cargo).args(words).current_dir(&root));
-    cargo(&["fmt", "--all", "--check"])?;
-    cargo(&[
+    let cargo = |words: &[&str]| {
+        let mut command = Command::new(&cargo);
+        command.args(words).current_dir(&root);
+        command
+    };
+    run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    // The page first: the server embeds it.
+    page(&root.join("ui"))?;
+    run(&mut cargo(&[
         "clippy",
         "--workspace",
         "--all-targets",
@@ -49,60 +64,29 @@ fn test() -> Result<()> {
         "--",
         "-D",
         "warnings",
-    ])?;
-    cargo(&["test", "--workspace", "--locked"])?;
-    page(&root.join("ui"))
+    ]))?;
+    let mut tests = cargo(&["test", "--workspace", "--locked"]);
+    let engine = if std::env::var_os("KITTIWAKE_TEST_DOCKER").is_some() {
+        None
+    } else if is_root() {
+        Some(Engine::start()?)
+    } else {
+        println!(
+            "tests with Docker are left out: they start an engine of their own, which needs root"
+        );
+        None
+    };
+    if let Some(engine) = &engine {
+        tests.env("KITTIWAKE_TEST_DOCKER", engine.address());
+    }
+    run(&mut tests)
 }
 
 /// Builds, type-checks and tests the page.
 fn page(ui: &Path) -> Result<()> {
-    need("npm", &["nodejs", "npm"])?;
-    let npm = |words: &[&str]| run(Command::new("npm").args(words).current_dir(ui));
-    npm(&["ci", "--no-audit", "--no-fund"])?;
-    npm(&["run", "check"])?;
-    npm(&["run", "build"])?;
-    npm(&["test"])
-}
-
-/// Makes sure that a program is there, from Debian's packages where it is not.
-fn need(program: &str, packages: &[&str]) -> Result<()> {
-    if Command::new(program)
-        .arg("--version")
-        .stdout(Stdio::null())
-        .status()
-        .is_ok()
-    {
-        return Ok(());
-    }
-    let install = format!("apt-get install -y --no-remove {}", packages.join(" "));
-    let is_root = Command::new("id")
-        .arg("-u")
-        .output()
-        .is_ok_and(|o| o.stdout == b"0\n");
-    if !is_root {
-        bail!("{program} is missing; as root run: {install}");
-    }
-    run(Command::new("apt-get").args(["update", "-qq"]))?;
-    run(Command::new("apt-get")
-        .args(["install", "-y", "--no-remove"])
-        .args(packages))
-    .with_context(|| format!("{program} is missing, and could not be installed"))
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let words: Vec<_> = std::iter::once(command.get_program())
-        .chain(command.get_args())
-        .map(|w| w.to_string_lossy().into_owned())
-        .collect();
-    let line = words.join(" ");
-    println!("+ {line}");
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start {line}"))?;
-    if !status.success() {
-        bail!("{line}: {status}");
-    }
-    Ok(())
+    serve::page(ui)?;
+    run(Command::new("npm").args(["run", "check"]).current_dir(ui))?;
+    run(Command::new("npm").arg("test").current_dir(ui))
 }
 
 fn root() -> PathBuf {
