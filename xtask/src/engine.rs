@@ -49,7 +49,8 @@ impl Engine {
         format!("unix://{}", self.dir.join("sock").display())
     }
 
-    fn docker(&self, words: &[&str]) -> Command {
+    /// A command of its client.
+    pub fn docker(&self, words: &[&str]) -> Command {
         let mut command = Command::new("docker");
         command.args(["-H", &self.address()]).args(words);
         command

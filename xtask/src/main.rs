@@ -9,6 +9,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Result;
 
+mod bench;
 mod engine;
 mod floors;
 mod serve;
@@ -20,7 +21,8 @@ use tools::{is_root, run};
 const USAGE: &str = "usage: cargo xtask COMMAND
 
   run [ARGS]  build the page and the server, and start it; ARGS go to the server
-  test        install what the tests need, then run all of them";
+  test        install what the tests need, then run all of them
+  bench       measure what docs/benchmarks.md tells";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
     let done = match words.first().map(String::as_str) {
         Some("run") => serve::serve(&root(), rest),
         Some("test") => test(),
+        Some("bench") => bench::bench(&root()),
         Some("-h" | "--help") => {
             println!("{USAGE}");
             Ok(())
