@@ -12,10 +12,11 @@ mod ship;
 mod split;
 mod status;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use kittiwake_config::{ConfigError, PrometheusConfig};
 use kittiwake_env::{Clock, Periodic, RealClock, RealFs, SystemRng};
 use kittiwake_sources as sources;
 use tokio::sync::mpsc;
@@ -39,6 +40,29 @@ pub struct Settings {
     pub state_path: PathBuf,
     /// Bytes of the queue at which samples are dropped and lines wait.
     pub queue_bytes_max: u64,
+}
+
+/// What is scraped beside the node itself.
+#[derive(Debug, Clone, Default)]
+pub struct Scraping {
+    /// The targets.
+    pub config: Arc<PrometheusConfig>,
+    /// The program's own metrics, as the first target.
+    pub own: Option<sources::scrape::OwnTarget>,
+}
+
+impl Scraping {
+    /// What a Prometheus configuration file says. What it has that is not obeyed yet is logged.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let config = PrometheusConfig::load(file)?;
+        for section in &config.unsupported {
+            tracing::warn!(file = %file.display(), section, "is not supported yet and has no effect");
+        }
+        Ok(Self {
+            config: Arc::new(config),
+            own: None,
+        })
+    }
 }
 
 /// Why a collector cannot start.
@@ -71,6 +95,7 @@ impl Collector {
     pub fn start(
         settings: &Settings,
         sources_settings: sources::Settings,
+        scraping: Scraping,
         shipper: Arc<dyn Shipper>,
     ) -> Result<Self, StartError> {
         let clock: Arc<dyn Clock> = Arc::new(RealClock::new());
@@ -90,12 +115,21 @@ impl Collector {
             cursors: queue.cursors().into_iter().collect(),
             ..sources_settings
         };
-        let running = sources::run(
+        let node = sources::run(
             sources_settings,
+            sender.clone(),
+            stop_sources.clone(),
+            Arc::clone(&sources_status),
+        );
+        let scrape = scrape(
+            scraping,
             sender,
             stop_sources.clone(),
             Arc::clone(&sources_status),
         );
+        let running = async {
+            tokio::join!(node, scrape);
+        };
         let gather = gather::run(
             receiver,
             Arc::clone(&queue),
@@ -171,4 +205,27 @@ impl Collector {
             tracing::error!(%error, "checkpoint of the collector");
         }
     }
+}
+
+/// Scrapes, once it is known what this host is called.
+async fn scrape(
+    scraping: Scraping,
+    out: mpsc::Sender<sources::Gathered>,
+    stop: CancellationToken,
+    status: Arc<sources::Status>,
+) {
+    let named = async {
+        loop {
+            let host = status.host();
+            if !host.is_empty() {
+                break host;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let Some(host) = stop.run_until_cancelled(named).await else {
+        return;
+    };
+    let discovery = sources::scrape::Discovery { status };
+    sources::scrape::run(scraping.config, discovery, &host, out, stop, scraping.own).await;
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
 use kittiwake_collector::http::{HttpSettings, HttpShipper};
-use kittiwake_collector::{Collector, Settings};
+use kittiwake_collector::{Collector, Scraping, Settings};
 use kittiwake_sources as sources;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -167,6 +167,10 @@ fn serve(args: &Args) -> Result<()> {
         rootfs: args.rootfs.clone(),
         ..sources::Settings::default()
     };
+    let scraping = match &args.config_file {
+        Some(file) => Scraping::load(file).context("--config.file")?,
+        None => Scraping::default(),
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -175,7 +179,7 @@ fn serve(args: &Args) -> Result<()> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let collector = Collector::start(&settings, sources, Arc::new(shipper))
+        let collector = Collector::start(&settings, sources, scraping, Arc::new(shipper))
             .with_context(|| format!("--state.path {}", state_path.display()))?;
         tracing::info!(server, state = %state_path.display(), "collector started");
         let mut alive = tokio::time::interval(Duration::from_secs(5));

@@ -9,14 +9,26 @@
 
 pub mod duration;
 mod error;
+pub mod file_sd;
+pub mod glob;
+pub mod http_client;
 pub mod names;
+pub mod prometheus;
 pub mod relabel;
+mod scalar;
+pub mod scrape;
+pub mod secret;
 pub mod tls;
 pub mod web;
 
 pub use duration::{DurationError, format_duration, parse_duration};
 pub use error::{ConfigError, FILE_BYTES_MAX, Problem};
+pub use file_sd::{TargetGroup, read_target_groups};
+pub use http_client::{Auth, HttpClient, TlsClient};
 pub use names::NameScheme;
+pub use prometheus::PrometheusConfig;
 pub use relabel::{Action, RelabelConfig, RelabelError, apply};
+pub use scrape::{DockerDiscovery, FileDiscovery, Limits, ScrapeConfig};
+pub use secret::{Secret, SecretSource};
 pub use tls::TlsVersion;
 pub use web::{Role, TlsServer, Token, WebConfig};

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use kittiwake_collector::{Collector, Settings};
+use kittiwake_collector::{Collector, Scraping, Settings};
 use kittiwake_config::WebConfig;
 use kittiwake_env::{Clock, Fs, RealClock, RealFs, Rng as _, SystemRng};
 use kittiwake_sources as sources;
+use kittiwake_sources::scrape::OwnTarget;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -59,6 +60,10 @@ async fn serve_on(args: &Args) -> Result<()> {
         .map(tls_acceptor)
         .transpose()
         .context("--web.config.file")?;
+    let mut scraping = match &args.config_file {
+        Some(file) => Scraping::load(file).context("--config.file")?,
+        None => Scraping::default(),
+    };
     let listener = TcpListener::bind(address).await.map_err(|error| {
         if error.kind() == std::io::ErrorKind::AddrInUse {
             anyhow::anyhow!(
@@ -125,8 +130,17 @@ async fn serve_on(args: &Args) -> Result<()> {
             rootfs: args.rootfs.clone(),
             ..sources::Settings::default()
         };
+        let own = Arc::clone(&app.own);
+        let read = move || {
+            let text = own.text().map_err(|e| e.to_string())?;
+            String::from_utf8(text).map_err(|e| e.to_string())
+        };
+        scraping.own = Some(OwnTarget {
+            address: address.to_string(),
+            read: Arc::new(read),
+        });
         let shipper = Arc::new(InProcess(Arc::clone(&app.ingest)));
-        let collector = Collector::start(&settings, sources, shipper)
+        let collector = Collector::start(&settings, sources, scraping, shipper)
             .with_context(|| format!("--storage.path {}", storage.display()))?;
         nodes.set_embedded(collector.sources_status());
         Some(collector)

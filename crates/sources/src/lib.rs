@@ -21,6 +21,7 @@ mod figures;
 pub mod host;
 mod logs;
 mod proc;
+pub mod scrape;
 mod series;
 mod status;
 pub mod tail;

@@ -1,0 +1,86 @@
+//! Scalars that a file writes as text: durations, and sizes as Prometheus writes them (`10MB`,
+//! `1GB512MB`, `0`), whose units are always powers of 1024.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, de};
+
+use crate::duration::parse_duration;
+
+/// A duration as a field of a file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Interval(pub Duration);
+
+impl<'de> Deserialize<'de> for Interval {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse_duration(&text).map(Self).map_err(de::Error::custom)
+    }
+}
+
+/// A number of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Size(pub u64);
+
+const UNITS: [(&str, u32); 13] = [
+    ("EB", 60),
+    ("EiB", 60),
+    ("PB", 50),
+    ("PiB", 50),
+    ("TB", 40),
+    ("TiB", 40),
+    ("GB", 30),
+    ("GiB", 30),
+    ("MB", 20),
+    ("MiB", 20),
+    ("KB", 10),
+    ("KiB", 10),
+    ("B", 0),
+];
+
+/// Reads a size in bytes. A number without a unit is refused, except 0.
+pub(crate) fn parse_size(text: &str) -> Option<u64> {
+    if text == "0" {
+        return Some(0);
+    }
+    let (mut rest, mut total) = (text, 0_u64);
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let count: u64 = rest.get(..digits)?.parse().ok()?;
+        let tail = rest.get(digits..)?;
+        let (tail, shift) = UNITS
+            .iter()
+            .find_map(|(unit, shift)| Some((tail.strip_prefix(unit)?, *shift)))?;
+        total = count.checked_mul(1 << shift)?.checked_add(total)?;
+        rest = tail;
+    }
+    (!text.is_empty()).then_some(total)
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse_size(&text).map(Self).ok_or_else(|| {
+            de::Error::custom(format!(
+                "{text:?} is no size: write a number with a unit B, KB, MB, GB or TB, like 10MB"
+            ))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_powers_of_1024() {
+        assert_eq!(parse_size("0"), Some(0));
+        assert_eq!(parse_size("15MB"), Some(15 << 20));
+        assert_eq!(parse_size("1GB512MB"), Some((1 << 30) + (512 << 20)));
+        assert_eq!(parse_size("7B"), Some(7));
+        assert_eq!(parse_size("2KiB"), Some(2048));
+        for bad in ["", "100", "-1GB", "MB", "1.5GB", "99EB", "1XB", "1 MB"] {
+            assert_eq!(parse_size(bad), None, "{bad}");
+        }
+    }
+}

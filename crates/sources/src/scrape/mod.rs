@@ -1,0 +1,234 @@
+//! Scraping: targets are asked for their metrics as a Prometheus configuration says.
+//!
+//! Each job looks every few seconds at what is there to scrape and keeps a task for each
+//! target; a target is its labels, address and times, so that one which discovery names again
+//! goes on undisturbed. What a target says becomes samples with final labels, with `up` and the
+//! `scrape_*` series beside them; series that end, because the target leaves them out, fails or
+//! goes away, end with a stale marker.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::Uri;
+use kittiwake_config::{Limits, PrometheusConfig, ScrapeConfig};
+use kittiwake_model::LabelsBuilder;
+use tokio::sync::mpsc::Sender;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::{Gathered, Status};
+
+mod discover;
+mod fetch;
+mod series;
+mod target;
+mod verify;
+mod worker;
+
+use discover::{Files, TARGETS_MAX, discover};
+use fetch::Fetcher;
+use series::Rules;
+use target::{Target, target};
+use worker::{Source, Worker};
+
+/// Time between two looks at files and containers, both of which cost next to nothing.
+const LOOK: Duration = Duration::from_secs(2);
+/// How often the program's own metrics are read, and for how long at most.
+const OWN_INTERVAL: Duration = Duration::from_secs(15);
+
+/// What discovery draws on.
+#[derive(Debug, Clone)]
+pub struct Discovery {
+    /// The containers of this node.
+    pub status: Arc<Status>,
+}
+
+/// The program's own metrics as a target.
+#[derive(Clone)]
+pub struct OwnTarget {
+    /// The label `instance`.
+    pub address: String,
+    /// Gives the metrics as text, or says why not.
+    pub read: Arc<dyn Fn() -> Result<String, String> + Send + Sync>,
+}
+
+impl fmt::Debug for OwnTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnTarget")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Scrapes until cancelled; returns when all tasks have ended. `host` keeps the times at which
+/// two nodes scrape one target apart, and is the label `host` of the program's own series.
+pub async fn run(
+    config: Arc<PrometheusConfig>,
+    discovery: Discovery,
+    host: &str,
+    out: Sender<Gathered>,
+    cancel: CancellationToken,
+    own: Option<OwnTarget>,
+) {
+    let tasks = TaskTracker::new();
+    let seed = xxhash_rust::xxh3::xxh3_64(host.as_bytes());
+    if let Some(own) = own {
+        match own_worker(own, host, seed, out.clone()) {
+            Ok(worker) => {
+                tasks.spawn(worker.run(cancel.clone(), CancellationToken::new()));
+            }
+            Err(error) => tracing::warn!("own metrics are not kept: {error}"),
+        }
+    }
+    for index in 0..config.scrape_configs.len() {
+        let job = Job {
+            config: Arc::clone(&config),
+            index,
+            discovery: discovery.clone(),
+            seed,
+            out: out.clone(),
+            tasks: tasks.clone(),
+        };
+        tasks.spawn(job.run(cancel.clone()));
+    }
+    drop(out);
+    tasks.close();
+    tasks.wait().await;
+}
+
+fn own_worker(
+    own: OwnTarget,
+    host: &str,
+    seed: u64,
+    out: Sender<Gathered>,
+) -> Result<Worker, kittiwake_model::LabelError> {
+    let mut labels = LabelsBuilder::new();
+    labels.set("job", "kittiwake").set("instance", &own.address);
+    labels.set("host", host);
+    Ok(Worker {
+        target: Target {
+            labels: labels.build()?,
+            uri: Uri::from_static("/metrics"),
+            interval: OWN_INTERVAL,
+            timeout: OWN_INTERVAL,
+        },
+        source: Source::Own(own),
+        rules: Arc::new(Rules {
+            honor_labels: false,
+            honor_timestamps: true,
+            track_timestamps_staleness: false,
+            relabel: Vec::new(),
+            limits: Limits::default(),
+        }),
+        has_extra_metrics: false,
+        seed,
+        out,
+    })
+}
+
+struct Job {
+    config: Arc<PrometheusConfig>,
+    index: usize,
+    discovery: Discovery,
+    seed: u64,
+    out: Sender<Gathered>,
+    tasks: TaskTracker,
+}
+
+impl Job {
+    async fn run(self, cancel: CancellationToken) {
+        let config = Arc::clone(&self.config);
+        let Some(job) = config.scrape_configs.get(self.index) else {
+            return;
+        };
+        let rules = Arc::new(Rules {
+            honor_labels: job.honor_labels,
+            honor_timestamps: job.honor_timestamps,
+            track_timestamps_staleness: job.track_timestamps_staleness,
+            relabel: job.metric_relabel_configs.clone(),
+            limits: job.limits,
+        });
+        let fetcher = Arc::new(Fetcher::new(
+            job.http.clone(),
+            job.enable_compression,
+            job.limits.body_bytes,
+        ));
+        let mut files: Vec<Files> = Vec::new();
+        let mut running: HashMap<Target, CancellationToken> = HashMap::new();
+        let mut complaints = HashSet::new();
+        loop {
+            let wanted = self.targets(job, &mut files, &mut complaints);
+            running.retain(|target, gone| {
+                let stays = wanted.contains(target);
+                if !stays {
+                    gone.cancel();
+                }
+                stays
+            });
+            for target in wanted {
+                if running.contains_key(&target) {
+                    continue;
+                }
+                let gone = CancellationToken::new();
+                let worker = Worker {
+                    target: target.clone(),
+                    source: Source::Http(Arc::clone(&fetcher)),
+                    rules: Arc::clone(&rules),
+                    has_extra_metrics: job.extra_scrape_metrics,
+                    seed: self.seed,
+                    out: self.out.clone(),
+                };
+                self.tasks.spawn(worker.run(cancel.clone(), gone.clone()));
+                running.insert(target, gone);
+            }
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+
+    fn targets(
+        &self,
+        job: &ScrapeConfig,
+        files: &mut Vec<Files>,
+        complaints: &mut HashSet<String>,
+    ) -> HashSet<Target> {
+        let containers = if job.docker_sd_configs.is_empty() {
+            Vec::new()
+        } else {
+            self.discovery.status.containers()
+        };
+        let mut targets = HashSet::new();
+        let mut complain = |text: String| {
+            if complaints.len() < TARGETS_MAX && complaints.insert(text.clone()) {
+                tracing::warn!(job = job.job_name, "{text}");
+            }
+        };
+        for discovered in discover(job, files, &containers) {
+            match target(job, &discovered) {
+                Ok(Some(target)) => {
+                    targets.insert(target);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    let address = discovered.get("__address__").map_or("", String::as_str);
+                    complain(format!("target {address:?} is left out: {error}"));
+                }
+            }
+        }
+        let limit = job.limits.targets;
+        if limit > 0 && targets.len() as u64 > limit {
+            complain(format!(
+                "more than {limit} targets (target_limit): none is scraped"
+            ));
+            targets.clear();
+        }
+        targets
+    }
+}
+
+#[cfg(test)]
+mod tests;
