@@ -23,8 +23,8 @@ pub use logs::{
 };
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use metrics::{
-    Columns, MetricsStore, STALE_NAN_BITS, Select, SelectHint, SeriesCursor, is_stale_nan,
-    stale_nan,
+    Columns, Exemplar, Metadata, MetricsStore, STALE_NAN_BITS, Select, SelectHint, SeriesCursor,
+    is_stale_nan, stale_nan,
 };
 pub use query::{Cancel, QueryContext, StoreError, TimeRange};
 

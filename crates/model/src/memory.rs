@@ -23,7 +23,7 @@ enum Value {
 /// Time series in memory.
 #[derive(Debug, Default)]
 pub struct MemoryMetrics {
-    series: Mutex<BTreeMap<Labels, BTreeMap<i64, Value>>>,
+    series: Mutex<BTreeMap<Labels, BTreeMap<i64, (Value, i64)>>>,
 }
 
 impl MemoryMetrics {
@@ -34,12 +34,29 @@ impl MemoryMetrics {
 
     /// Stores a float sample; a sample of the same time is replaced.
     pub fn append(&self, labels: &Labels, time_ms: i64, value: f64) {
-        self.put(labels, time_ms, Value::Float(value));
+        self.put(labels, time_ms, Value::Float(value), 0);
+    }
+
+    /// Stores a float sample whose counting began at `start_ms`; 0 is not known.
+    pub fn append_from(&self, labels: &Labels, time_ms: i64, value: f64, start_ms: i64) {
+        self.put(labels, time_ms, Value::Float(value), start_ms);
     }
 
     /// Stores a native histogram; a sample of the same time is replaced.
     pub fn append_histogram(&self, labels: &Labels, time_ms: i64, histogram: Histogram) {
-        self.put(labels, time_ms, Value::Histogram(Arc::new(histogram)));
+        self.append_histogram_from(labels, time_ms, histogram, 0);
+    }
+
+    /// Stores a native histogram whose counting began at `start_ms`; 0 is not known.
+    pub fn append_histogram_from(
+        &self,
+        labels: &Labels,
+        time_ms: i64,
+        histogram: Histogram,
+        start_ms: i64,
+    ) {
+        let value = Value::Histogram(Arc::new(histogram));
+        self.put(labels, time_ms, value, start_ms);
     }
 
     /// Forgets everything.
@@ -47,11 +64,11 @@ impl MemoryMetrics {
         lock(&self.series).clear();
     }
 
-    fn put(&self, labels: &Labels, time_ms: i64, value: Value) {
+    fn put(&self, labels: &Labels, time_ms: i64, value: Value, start_ms: i64) {
         lock(&self.series)
             .entry(labels.clone())
             .or_default()
-            .insert(time_ms, value);
+            .insert(time_ms, (value, start_ms));
     }
 }
 
@@ -70,11 +87,13 @@ impl MetricsStore for MemoryMetrics {
                 continue;
             }
             let mut columns = Columns::default();
-            for (time_ms, value) in samples.range(select.range.start..=select.range.end) {
+            for (time_ms, (value, start_ms)) in samples.range(select.range.start..=select.range.end)
+            {
                 match value {
                     Value::Float(v) => columns.push(*time_ms, *v),
                     Value::Histogram(h) => columns.push_histogram(*time_ms, Arc::clone(h)),
                 }
+                columns.set_start(*start_ms);
             }
             if !columns.is_empty() {
                 context.count_series(1)?;
@@ -128,6 +147,13 @@ impl SeriesCursor for MemorySeries {
         };
         self.context.count_samples(columns.len() as u64)?;
         let base = into.len() as u32;
+        if !columns.starts.is_empty() {
+            into.starts.resize(into.times.len(), 0);
+            into.starts.extend(columns.starts);
+        } else if !into.starts.is_empty() {
+            into.starts
+                .resize(into.times.len() + columns.times.len(), 0);
+        }
         into.times.extend(columns.times);
         into.values.extend(columns.values);
         into.histograms

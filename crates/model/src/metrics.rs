@@ -71,6 +71,32 @@ pub struct Columns {
     /// The samples that are native histograms: index into the columns and the histogram, in
     /// order of the index.
     pub histograms: Vec<(u32, Arc<Histogram>)>,
+    /// When the counting began that each sample belongs to, in ms, 0 where that is not known.
+    /// Empty where it is known of none, else as long as the times.
+    pub starts: Vec<i64>,
+}
+
+/// A single observation that stands for others, with what leads to its trace.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exemplar {
+    /// Labels of the exemplar itself.
+    pub labels: Labels,
+    /// The value that was observed.
+    pub value: f64,
+    /// When.
+    pub time_ms: i64,
+}
+
+/// What is said of all series of one metric name. The text is the exporter's.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Metadata {
+    /// `counter`, `gauge`, `histogram`, `gaugehistogram`, `summary`, `info`, `stateset` or
+    /// `unknown`.
+    pub kind: String,
+    /// What it counts.
+    pub help: String,
+    /// Its unit, often empty.
+    pub unit: String,
 }
 
 impl Columns {
@@ -79,12 +105,26 @@ impl Columns {
         self.times.clear();
         self.values.clear();
         self.histograms.clear();
+        self.starts.clear();
     }
 
     /// Appends a float sample.
     pub fn push(&mut self, time_ms: i64, value: f64) {
         self.times.push(time_ms);
         self.values.push(value);
+        if !self.starts.is_empty() {
+            self.starts.push(0);
+        }
+    }
+
+    /// Says when the counting of the newest sample began, in ms; 0 is not known.
+    pub fn set_start(&mut self, start_ms: i64) {
+        if start_ms != 0 && self.starts.is_empty() {
+            self.starts.resize(self.times.len(), 0);
+        }
+        if let Some(last) = self.starts.last_mut() {
+            *last = start_ms;
+        }
     }
 
     /// Appends a native histogram.
@@ -133,6 +173,27 @@ pub trait MetricsStore: Send + Sync {
         limit: usize,
         context: &QueryContext,
     ) -> Result<Vec<Labels>, StoreError>;
+
+    /// The exemplars in the range of series that match any of the selectors, per series and in
+    /// order of time. A store that keeps none has none.
+    fn exemplars(
+        &self,
+        _selectors: &[Vec<Matcher>],
+        _range: TimeRange,
+        _context: &QueryContext,
+    ) -> Result<Vec<(Labels, Vec<Exemplar>)>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    /// What is known of metric names, or of one: each name with all that was said of it,
+    /// sorted by name. A store that keeps none has none.
+    fn metadata(
+        &self,
+        _name: Option<&str>,
+        _context: &QueryContext,
+    ) -> Result<Vec<(String, Vec<Metadata>)>, StoreError> {
+        Ok(Vec::new())
+    }
 
     /// The names of labels on series that match, sorted.
     fn label_names(
