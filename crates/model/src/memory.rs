@@ -20,10 +20,13 @@ enum Value {
     Histogram(Arc<Histogram>),
 }
 
+/// Values by time, each with the time at which its counting began.
+type Samples = BTreeMap<i64, (Value, i64)>;
+
 /// Time series in memory.
 #[derive(Debug, Default)]
 pub struct MemoryMetrics {
-    series: Mutex<BTreeMap<Labels, BTreeMap<i64, (Value, i64)>>>,
+    series: Mutex<BTreeMap<Labels, Samples>>,
 }
 
 impl MemoryMetrics {
