@@ -1,8 +1,9 @@
 //! One request's samples on their way into the store.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use kittiwake_model::{Labels, SeriesHash};
+use kittiwake_model::{Columns, Exemplar, Histogram, Labels, Metadata, SeriesHash};
 
 use crate::registry::SeriesRef;
 
@@ -27,12 +28,14 @@ pub(crate) struct Run {
     pub(crate) samples: Range<usize>,
 }
 
-/// Samples grouped by series. Reused, it keeps its memory.
+/// Samples grouped by series, with what came beside them. Reused, it keeps its memory.
 #[derive(Debug, Default)]
 pub struct Batch {
     pub(crate) runs: Vec<Run>,
-    pub(crate) times: Vec<i64>,
-    pub(crate) values: Vec<f64>,
+    pub(crate) columns: Columns,
+    /// Each with the index of its run.
+    pub(crate) exemplars: Vec<(usize, Exemplar)>,
+    pub(crate) metadata: Vec<(String, Metadata)>,
 }
 
 impl Batch {
@@ -54,33 +57,68 @@ impl Batch {
     }
 
     /// A sample of the current series; before any series it is lost.
+    #[inline]
     pub fn sample(&mut self, time_ms: i64, value: f64) {
         if let Some(run) = self.runs.last_mut() {
-            self.times.push(time_ms);
-            self.values.push(value);
-            run.samples.end = self.times.len();
+            self.columns.push(time_ms, value);
+            run.samples.end = self.columns.len();
         }
+    }
+
+    /// As [`Batch::sample`], of a count that began at `start_ms`; 0 is not known.
+    pub fn sample_from(&mut self, time_ms: i64, value: f64, start_ms: i64) {
+        self.sample(time_ms, value);
+        self.set_start(start_ms);
+    }
+
+    /// A native histogram of the current series, of a count that began at `start_ms`; 0 is not
+    /// known.
+    pub fn histogram(&mut self, time_ms: i64, histogram: Arc<Histogram>, start_ms: i64) {
+        if let Some(run) = self.runs.last_mut() {
+            self.columns.push_histogram(time_ms, histogram);
+            run.samples.end = self.columns.len();
+            self.set_start(start_ms);
+        }
+    }
+
+    /// An exemplar of the current series; before any series it is lost.
+    pub fn exemplar(&mut self, exemplar: Exemplar) {
+        if let Some(run) = self.runs.len().checked_sub(1) {
+            self.exemplars.push((run, exemplar));
+        }
+    }
+
+    /// What is said of all series of a metric name.
+    pub fn metadata(&mut self, name: &str, metadata: Metadata) {
+        self.metadata.push((name.to_owned(), metadata));
     }
 
     /// How many samples there are.
     pub fn len(&self) -> usize {
-        self.times.len()
+        self.columns.len()
     }
 
-    /// Whether there is no sample.
+    /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
-        self.times.is_empty()
+        self.columns.is_empty() && self.exemplars.is_empty() && self.metadata.is_empty()
     }
 
-    /// Forgets all samples, keeps the memory.
+    /// Forgets everything, keeps the memory.
     pub fn clear(&mut self) {
         self.runs.clear();
-        self.times.clear();
-        self.values.clear();
+        self.columns.clear();
+        self.exemplars.clear();
+        self.metadata.clear();
+    }
+
+    fn set_start(&mut self, start_ms: i64) {
+        if !self.runs.is_empty() {
+            self.columns.set_start(start_ms);
+        }
     }
 
     fn start_run(&mut self, named: Named) {
-        let at = self.times.len();
+        let at = self.columns.len();
         self.runs.push(Run {
             named,
             samples: at..at,

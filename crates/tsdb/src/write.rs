@@ -231,7 +231,7 @@ impl Store {
         let state = self.state.read();
         for (run, number) in batch.runs.iter().zip(series) {
             for at in run.samples.clone() {
-                let (time_ms, value) = (batch.times[at], batch.values[at]);
+                let (time_ms, value) = (batch.columns.times[at], batch.columns.values[at]);
                 let refusal = match *number {
                     None => Some(Refusal::SeriesLimit),
                     Some(_) if time_ms < oldest_ms => Some(Refusal::TooOld),
