@@ -200,11 +200,7 @@ impl Manifest {
             match open(&path) {
                 Ok(file) => opened.push((*meta, file)),
                 Err(error) if is_damage(&error) => {
-                    if fs.exists(&path)? {
-                        let mut aside = path.clone().into_os_string();
-                        aside.push(DAMAGED_SUFFIX);
-                        fs.rename(&path, Path::new(&aside))?;
-                    }
+                    rename_aside(fs, &path)?;
                     reports.push(format!("{} set aside: {error}", path.display()));
                 }
                 Err(error) => return Err(error),
@@ -215,6 +211,16 @@ impl Manifest {
             self.write(fs, dir)?;
         }
         Ok((opened, reports))
+    }
+
+    /// Takes one damaged file out of the list, for good, and gives it another name.
+    pub fn set_aside(&mut self, fs: &dyn Fs, dir: &Path, id: u64) -> Result<(), ManifestError> {
+        let Some(at) = self.files.iter().position(|f| f.id == id) else {
+            return Ok(());
+        };
+        let meta = self.files.remove(at);
+        self.write(fs, dir)?;
+        Ok(rename_aside(fs, &self.kind.file(dir, &meta))?)
     }
 
     fn parse(path: &Path, bytes: &[u8], kind: ManifestKind) -> Result<Self, ManifestError> {
@@ -268,6 +274,16 @@ impl Manifest {
         }
         Ok(manifest)
     }
+}
+
+/// Names a damaged file so that nothing takes it for a good one.
+fn rename_aside(fs: &dyn Fs, path: &Path) -> Result<(), FsError> {
+    if !fs.exists(path)? {
+        return Ok(());
+    }
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(DAMAGED_SUFFIX);
+    fs.rename(path, Path::new(&aside))
 }
 
 #[cfg(test)]

@@ -76,6 +76,17 @@ impl Labels {
         Ok(Self(Arc::from(packed)))
     }
 
+    /// Makes a set of pairs that are in order of names already, no name twice, no empty part:
+    /// pairs of a set that was checked before. Nothing is checked again.
+    pub fn from_sorted<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut packed = Vec::with_capacity(256);
+        for (name, value) in pairs {
+            push_str(&mut packed, name);
+            push_str(&mut packed, value);
+        }
+        Self(Arc::from(packed))
+    }
+
     /// Takes packed bytes, as [`Labels::as_packed`] gave them, after checking them whole:
     /// lengths, UTF-8, order, no empty part.
     pub fn from_packed(bytes: &[u8]) -> Result<Self, LabelError> {
@@ -317,12 +328,21 @@ impl SeriesHasher {
 
     /// Folds one pair in. Pairs must come in order of names, without empty values.
     pub fn pair(&mut self, name: &[u8], value: &[u8]) {
-        let n = xxh3_128_with_seed(name, self.key);
-        let v = xxh3_128_with_seed(value, self.key ^ 0x9e37_79b9_7f4a_7c15);
+        self.fold(Self::pair_hash(self.key, name, value));
+    }
+
+    /// The hash of one pair, for those who keep it beside the pair.
+    pub fn pair_hash(key: u64, name: &[u8], value: &[u8]) -> u128 {
+        let n = xxh3_128_with_seed(name, key);
+        let v = xxh3_128_with_seed(value, key ^ 0x9e37_79b9_7f4a_7c15);
+        n.rotate_left(41) ^ v
+    }
+
+    /// Folds in a pair by its [`SeriesHasher::pair_hash`].
+    pub fn fold(&mut self, pair_hash: u128) {
         // Odd multipliers keep the fold a bijection of the state, so that order matters and
         // nothing cancels.
-        let mixed = n.rotate_left(41) ^ v;
-        self.state = (self.state.rotate_left(29) ^ mixed)
+        self.state = (self.state.rotate_left(29) ^ pair_hash)
             .wrapping_mul(0x2d99_787f_ed39_5d34_0c7e_b1a1_9f7b_59ad);
     }
 
@@ -427,6 +447,7 @@ mod tests {
         fn packed_form_round_trips(map in proptest::collection::btree_map("[a-z_é]{1,9}", ".{1,200}", 0..12)) {
             let labels = Labels::from_pairs(&map).unwrap();
             prop_assert_eq!(Labels::from_packed(labels.as_packed()).unwrap(), labels.clone());
+            prop_assert_eq!(Labels::from_sorted(&labels), labels.clone());
             let back: Vec<_> = labels.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
             prop_assert_eq!(back, map.into_iter().collect::<Vec<_>>());
         }

@@ -74,6 +74,7 @@ impl Ingest {
             snappy::decompress(body, PLAIN_BYTES_MAX, &mut plain).map_err(snappy_problem)?;
         let mut batch = metrics::Batch::new();
         let (mut histograms, mut exemplars) = (0, 0);
+        let mut names = self.metrics.names();
         for series in WriteRequest::new(plain).series() {
             let series = series.map_err(bad)?;
             histograms += series.histogram_count() as u64;
@@ -82,7 +83,7 @@ impl Ingest {
                 continue;
             }
             let raw_hash = series.raw_labels().map(|raw| self.metrics.raw_hash(raw));
-            if let Some(known) = raw_hash.and_then(|hash| self.metrics.known(hash)) {
+            if let Some(known) = raw_hash.and_then(|hash| names.known(hash)) {
                 batch.start_known(known);
             } else {
                 let labels = series.labels(LABELS_MAX).map_err(bad)?;
@@ -94,6 +95,7 @@ impl Ingest {
                 batch.sample(time_ms, value);
             }
         }
+        drop(names);
         self.dropped.histograms.fetch_add(histograms, Relaxed);
         self.dropped.exemplars.fetch_add(exemplars, Relaxed);
         let written = self
@@ -118,6 +120,7 @@ impl Ingest {
                 metrics::Refusal::DuplicateTime => "duplicate sample for timestamp",
                 metrics::Refusal::TooOld => "out of bounds",
                 metrics::Refusal::SeriesLimit => "the limit of active series is reached",
+                metrics::Refusal::TooManyBuckets => "a histogram has too many buckets",
             };
             format!(
                 "{what}; series={series}, timestamp={time_ms}, samples refused={}",

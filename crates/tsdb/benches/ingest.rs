@@ -50,7 +50,8 @@ fn main() {
             batch.clear();
             for (j, set) in chunk.iter().enumerate() {
                 let raw = store.raw_hash(set.as_packed());
-                match store.known(raw) {
+                let known = store.names().known(raw);
+                match known {
                     Some(known) => batch.start_known(known),
                     None => batch.start(set.clone(), Some(raw)),
                 }

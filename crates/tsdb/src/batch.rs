@@ -8,11 +8,10 @@ use kittiwake_model::{Columns, Exemplar, Histogram, Labels, Metadata, SeriesHash
 use crate::registry::SeriesRef;
 
 /// A series that the store knew when it was asked.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct KnownSeries {
     pub(crate) series: SeriesRef,
     pub(crate) hash: SeriesHash,
-    pub(crate) labels: Labels,
 }
 
 #[derive(Debug)]
@@ -44,7 +43,7 @@ impl Batch {
         Self::default()
     }
 
-    /// The samples that follow are of this series, as [`crate::Store::known`] gave it.
+    /// The samples that follow are of this series, as [`crate::Names::known`] gave it.
     pub fn start_known(&mut self, series: KnownSeries) {
         self.start_run(Named::Known(series));
     }

@@ -9,11 +9,11 @@
 //! Times are columns that series share: the samples of one scrape have one time.
 
 use kittiwake_journal::bytes::{Malformed, Reader, put_uvarint, put_varint};
-use pco::wrapped::{FileCompressor, FileDecompressor};
-use pco::{ChunkConfig, PagingSpec};
+use pco::wrapped::{ChunkDecompressor, FileCompressor, FileDecompressor};
+use pco::{ChunkConfig, DecompressorScratch, PagingSpec};
 
 /// Samples of one series in one group at most.
-pub const PAGE_SAMPLES_MAX: usize = 1 << 16;
+pub const PAGE_SAMPLES_MAX: usize = 1 << 12;
 /// Samples of one group at most; bounds what decoding allocates.
 pub const GROUP_SAMPLES_MAX: usize = 1 << 18;
 /// The level of pco at which its cost was measured (docs: life of a sample).
@@ -59,21 +59,7 @@ pub enum NumberClass {
 impl NumberClass {
     /// The narrowest class from which all values come back bit for bit.
     pub fn of(values: &[f64]) -> Self {
-        let mut places = 0;
-        for value in values {
-            while scaled(*value, places).is_none() {
-                if places == PLACES_MAX {
-                    return Self::Double;
-                }
-                places += 1;
-            }
-        }
-        // A later value may have raised the places beyond what an earlier, larger one bears.
-        if values.iter().all(|v| scaled(*v, places).is_some()) {
-            Self::Decimal(places)
-        } else {
-            Self::Double
-        }
+        integers(values, &mut Vec::new())
     }
 
     /// The class as one byte: decimal places, or 255 for doubles.
@@ -94,16 +80,70 @@ impl NumberClass {
     }
 }
 
+/// Replaces `into` by the integers that, divided by a power of ten, are exactly these values,
+/// and gives the class; there are none for doubles.
+pub fn integers(values: &[f64], into: &mut Vec<i64>) -> NumberClass {
+    let mut places = 0;
+    'places: loop {
+        into.clear();
+        for value in values {
+            if let Some(integer) = scaled(*value, places) {
+                into.push(integer);
+                continue;
+            }
+            // What came before may not bear more places: all is tried again with them.
+            while places < PLACES_MAX {
+                places += 1;
+                if scaled(*value, places).is_some() {
+                    continue 'places;
+                }
+            }
+            into.clear();
+            return NumberClass::Double;
+        }
+        return NumberClass::Decimal(places);
+    }
+}
+
+/// Turns integers of one class into those of another with as many or more places, when all of
+/// them stay exact.
+pub(crate) fn rescale(numbers: &mut [i64], from: u8, to: u8) -> bool {
+    let Some(power) = to.checked_sub(from).map(|d| POWERS[usize::from(d)] as i64) else {
+        return false;
+    };
+    let max = EXACT_MAX as i64 / power;
+    let fits = numbers.iter().all(|n| n.abs() <= max);
+    if fits && power > 1 {
+        for number in numbers {
+            *number *= power;
+        }
+    }
+    fits
+}
+
+/// The value that an integer of a class stands for.
+#[inline]
+pub(crate) fn unscaled(integer: i64, places: u8) -> f64 {
+    match places {
+        0 => integer as f64,
+        places => integer as f64 / POWERS[usize::from(places.min(PLACES_MAX))],
+    }
+}
+
 /// The integer that, divided by ten to the power of `places`, is exactly this value.
+#[inline]
 fn scaled(value: f64, places: u8) -> Option<i64> {
-    let power = POWERS[usize::from(places)];
-    let rounded = (value * power).round();
-    if rounded.is_nan() || rounded.abs() > EXACT_MAX {
+    let large = value * POWERS[usize::from(places)];
+    if large.abs() > EXACT_MAX || large.is_nan() {
         return None;
     }
+    let integer = if places == 0 {
+        large as i64
+    } else {
+        (large + 0.5_f64.copysign(large)) as i64
+    };
     // Through the integer and back, as the decoder does: -0.0 comes back as 0.0.
-    let integer = rounded as i64;
-    (((integer as f64) / power).to_bits() == value.to_bits()).then_some(integer)
+    (unscaled(integer, places).to_bits() == value.to_bits()).then_some(integer)
 }
 
 /// An encoded group: the chunk's tables, then the pages, which can be read alone.
@@ -115,29 +155,29 @@ pub struct Group {
     pub pages: Vec<Vec<u8>>,
 }
 
-/// Encodes the values of series of one class; none of them may be empty.
-pub fn encode_values(class: NumberClass, series: &[&[f64]]) -> Result<Group, CodecError> {
-    let total = series.iter().map(|s| s.len()).sum();
-    let largest = series.iter().map(|s| s.len()).max().unwrap_or(0);
+/// Encodes pages of integers; none of them may be empty.
+pub fn encode_integers(pages: &[&[i64]]) -> Result<Group, CodecError> {
+    encode_pages(pages)
+}
+
+/// Encodes pages of doubles; none of them may be empty.
+pub fn encode_doubles(pages: &[&[f64]]) -> Result<Group, CodecError> {
+    encode_pages(pages)
+}
+
+fn encode_pages<T: pco::data_types::Number>(pages: &[&[T]]) -> Result<Group, CodecError> {
+    let total = pages.iter().map(|p| p.len()).sum();
+    let largest = pages.iter().map(|p| p.len()).max().unwrap_or(0);
     if total > GROUP_SAMPLES_MAX || largest > PAGE_SAMPLES_MAX {
         return Err(CodecError::TooMany(total));
     }
     if total == 0 {
         return Ok(Group::default());
     }
-    let lens = series.iter().map(|s| s.len()).collect();
-    let all = series.iter().flat_map(|s| s.iter().copied());
-    match class {
-        NumberClass::Decimal(places) => {
-            let places = places.min(PLACES_MAX);
-            let numbers: Vec<i64> = all.map(|v| scaled(v, places).unwrap_or_default()).collect();
-            encode_numbers(&numbers, lens)
-        }
-        NumberClass::Double => encode_numbers(&all.collect::<Vec<f64>>(), lens),
-    }
+    encode_numbers(&pages.concat(), pages.iter().map(|p| p.len()).collect())
 }
 
-fn encode_numbers<T: pco::data_types::Number>(
+pub(crate) fn encode_numbers<T: pco::data_types::Number>(
     numbers: &[T],
     lens: Vec<usize>,
 ) -> Result<Group, CodecError> {
@@ -154,29 +194,77 @@ fn encode_numbers<T: pco::data_types::Number>(
     Ok(Group { header, pages })
 }
 
-/// Appends the `len` values of one page to `into`.
-pub fn decode_values(
-    class: NumberClass,
-    header: &[u8],
-    page: &[u8],
-    len: usize,
-    into: &mut Vec<f64>,
-) -> Result<(), CodecError> {
-    if len > PAGE_SAMPLES_MAX {
-        return Err(CodecError::TooMany(len));
-    }
-    match class {
-        NumberClass::Decimal(places) => {
-            let power = POWERS[usize::from(places.min(PLACES_MAX))];
-            let numbers = decode_numbers::<i64>(header, page, len)?;
-            into.extend(numbers.into_iter().map(|n| n as f64 / power));
-        }
-        NumberClass::Double => into.extend(decode_numbers::<f64>(header, page, len)?),
-    }
-    Ok(())
+/// The tables of a group, read once for all its pages.
+#[derive(Debug)]
+pub enum Tables {
+    /// Of integers.
+    Decimal(u8, Box<ChunkDecompressor<i64>>),
+    /// Of doubles.
+    Double(Box<ChunkDecompressor<f64>>),
 }
 
-fn decode_numbers<T: pco::data_types::Number + Default>(
+/// What decoding needs beside the tables; kept from page to page.
+#[derive(Default)]
+pub struct Scratch {
+    pco: DecompressorScratch,
+    integers: Vec<i64>,
+}
+
+impl Tables {
+    /// Reads the tables of a group.
+    pub fn read(class: NumberClass, header: &[u8]) -> Result<Self, CodecError> {
+        let (file, rest) = FileDecompressor::new(header)?;
+        Ok(match class {
+            NumberClass::Decimal(places) => {
+                Self::Decimal(places, Box::new(file.chunk_decompressor(rest)?.0))
+            }
+            NumberClass::Double => Self::Double(Box::new(file.chunk_decompressor(rest)?.0)),
+        })
+    }
+
+    /// Appends the `len` values of one page to `into`.
+    pub fn decode(
+        &self,
+        page: &[u8],
+        len: usize,
+        scratch: &mut Scratch,
+        into: &mut Vec<f64>,
+    ) -> Result<(), CodecError> {
+        if len > PAGE_SAMPLES_MAX {
+            return Err(CodecError::TooMany(len));
+        }
+        match self {
+            Self::Decimal(places, chunk) => {
+                let numbers = &mut scratch.integers;
+                numbers.resize(len, 0);
+                let read = chunk
+                    .page_decompressor_with_scratch(page, len, &mut scratch.pco)?
+                    .read(numbers)?;
+                is_whole(read.n_processed, len)?;
+                into.extend(numbers.iter().map(|n| unscaled(*n, *places)));
+            }
+            Self::Double(chunk) => {
+                let start = into.len();
+                into.resize(start + len, 0.0);
+                let read = chunk
+                    .page_decompressor_with_scratch(page, len, &mut scratch.pco)?
+                    .read(&mut into[start..])?;
+                is_whole(read.n_processed, len)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_whole(read: usize, len: usize) -> Result<(), CodecError> {
+    if read == len {
+        Ok(())
+    } else {
+        Err(CodecError::NoPage { page: 0, len })
+    }
+}
+
+pub(crate) fn decode_numbers<T: pco::data_types::Number + Default>(
     header: &[u8],
     page: &[u8],
     len: usize,
@@ -185,9 +273,7 @@ fn decode_numbers<T: pco::data_types::Number + Default>(
     let (mut chunk, _) = file.chunk_decompressor::<T, _>(rest)?;
     let mut numbers = vec![T::default(); len];
     let progress = chunk.page_decompressor(page, len)?.read(&mut numbers)?;
-    if progress.n_processed != len {
-        return Err(CodecError::NoPage { page: 0, len });
-    }
+    is_whole(progress.n_processed, len)?;
     Ok(numbers)
 }
 
@@ -235,6 +321,43 @@ pub fn decode_times(reader: &mut Reader<'_>, into: &mut Vec<i64>) -> Result<(), 
     Ok(())
 }
 
+/// Appends a column of start times in ms, which mostly stay for long.
+///
+/// ```text
+/// runs uvarint | per run: length uvarint, start less the one before varint
+/// ```
+pub fn encode_starts(starts: &[i64], out: &mut Vec<u8>) {
+    put_uvarint(out, starts.chunk_by(|a, b| a == b).count() as u64);
+    let mut before = 0_i64;
+    for run in starts.chunk_by(|a, b| a == b) {
+        put_uvarint(out, run.len() as u64);
+        put_varint(out, run[0].wrapping_sub(before));
+        before = run[0];
+    }
+}
+
+/// Reads a column of `len` start times and appends it to `into`.
+pub fn decode_starts(
+    reader: &mut Reader<'_>,
+    len: usize,
+    into: &mut Vec<i64>,
+) -> Result<(), CodecError> {
+    let (mut left, mut start) = (len, 0_i64);
+    for _ in 0..reader.count(2)? {
+        let run = usize::try_from(reader.uvarint()?).unwrap_or(usize::MAX);
+        start = start.wrapping_add(reader.varint()?);
+        if run > left {
+            return Err(CodecError::NoPage { page: 0, len });
+        }
+        left -= run;
+        into.extend(std::iter::repeat_n(start, run));
+    }
+    if left > 0 {
+        return Err(CodecError::NoPage { page: 0, len });
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -249,10 +372,26 @@ mod tests {
         let all: Vec<f64> = series.concat();
         let class = NumberClass::of(&all);
         let slices: Vec<&[f64]> = series.iter().map(Vec::as_slice).collect();
-        let group = encode_values(class, &slices).unwrap();
+        let mut pages = vec![Vec::new(); series.len()];
+        let group = match class {
+            NumberClass::Double => encode_doubles(&slices).unwrap(),
+            NumberClass::Decimal(to) => {
+                for (values, page) in series.iter().zip(&mut pages) {
+                    let NumberClass::Decimal(from) = integers(values, page) else {
+                        panic!("a part is wider than the whole")
+                    };
+                    assert!(rescale(page, from, to));
+                }
+                encode_integers(&pages.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap()
+            }
+        };
+        let tables = Tables::read(class, &group.header).unwrap();
+        let mut scratch = Scratch::default();
         for (values, page) in series.iter().zip(&group.pages) {
             let mut back = Vec::new();
-            decode_values(class, &group.header, page, values.len(), &mut back).unwrap();
+            tables
+                .decode(page, values.len(), &mut scratch, &mut back)
+                .unwrap();
             assert_eq!(bits(&back), bits(values), "as {class:?}");
         }
     }
@@ -279,11 +418,11 @@ mod tests {
 
     #[test]
     fn a_counter_takes_little() {
-        let series: Vec<Vec<f64>> = (0..20)
-            .map(|s| (0..240).map(|i| f64::from(s * 1000 + i * 7)).collect())
+        let series: Vec<Vec<i64>> = (0..20)
+            .map(|s| (0..240).map(|i| s * 1000 + i * 7).collect())
             .collect();
-        let slices: Vec<&[f64]> = series.iter().map(Vec::as_slice).collect();
-        let group = encode_values(NumberClass::Decimal(0), &slices).unwrap();
+        let slices: Vec<&[i64]> = series.iter().map(Vec::as_slice).collect();
+        let group = encode_integers(&slices).unwrap();
         let size: usize = group.header.len() + group.pages.iter().map(Vec::len).sum::<usize>();
         assert!(size < 20 * 240 / 4, "{size} bytes for {} samples", 20 * 240);
     }
@@ -292,7 +431,7 @@ mod tests {
     fn too_many_are_refused() {
         let many = vec![1.0; PAGE_SAMPLES_MAX + 1];
         assert!(matches!(
-            encode_values(NumberClass::Decimal(0), &[&many]),
+            encode_doubles(&[&many]),
             Err(CodecError::TooMany(_))
         ));
         let mut out = Vec::new();
@@ -340,6 +479,16 @@ mod tests {
         }
 
         #[test]
+        fn starts_come_back(runs in proptest::collection::vec((any::<i64>(), 1_usize..9), 0..9)) {
+            let starts: Vec<i64> = runs.into_iter().flat_map(|(s, n)| vec![s; n]).collect();
+            let (mut out, mut back) = (Vec::new(), Vec::new());
+            encode_starts(&starts, &mut out);
+            decode_starts(&mut Reader::new(&out), starts.len(), &mut back).unwrap();
+            prop_assert_eq!(&back, &starts);
+            prop_assert!(decode_starts(&mut Reader::new(&out), starts.len() + 1, &mut back).is_err());
+        }
+
+        #[test]
         fn random_bytes_never_panic(
             header in proptest::collection::vec(any::<u8>(), 0..40),
             page in proptest::collection::vec(any::<u8>(), 0..40),
@@ -347,11 +496,19 @@ mod tests {
             class in 0_u8..12,
         ) {
             let _ = decode_times(&mut Reader::new(&page), &mut Vec::new());
+            let _ = decode_starts(&mut Reader::new(&page), len, &mut Vec::new());
             let class = NumberClass::from_byte(class).unwrap_or(NumberClass::Double);
-            let _ = decode_values(class, &header, &page, len, &mut Vec::new());
-            let group = encode_values(class, &[&[1.0, 2.0, 3.0]]).unwrap();
-            let _ = decode_values(class, &group.header, &page, len, &mut Vec::new());
-            let _ = decode_values(class, &header, &group.pages[0], 3, &mut Vec::new());
+            let group = match class {
+                NumberClass::Double => encode_doubles(&[&[1.0, 2.0, 3.0]]).unwrap(),
+                NumberClass::Decimal(_) => encode_integers(&[&[1, 2, 3]]).unwrap(),
+            };
+            let mut scratch = Scratch::default();
+            let tables = Tables::read(class, &group.header).unwrap();
+            let _ = tables.decode(&page, len, &mut scratch, &mut Vec::new());
+            if let Ok(tables) = Tables::read(class, &header) {
+                let _ = tables.decode(&page, len, &mut scratch, &mut Vec::new());
+                let _ = tables.decode(&group.pages[0], 3, &mut scratch, &mut Vec::new());
+            }
         }
     }
 }

@@ -1,25 +1,38 @@
 //! Keeping the store: flush, compaction, retention, and recovery from the log.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use kittiwake_journal::{FileMeta, JournalError};
-use kittiwake_model::Labels;
+use kittiwake_journal::{FileMeta, JournalError, Manifest};
+use kittiwake_model::Columns;
 
-use crate::block::{Block, BlockWriter, SeriesSamples, order};
-use crate::compaction;
-use crate::registry::SeriesRef;
-use crate::store::{Frozen, MANIFEST, NONE_YET, Newest, OpenError, Placed, Store, Writer};
+use crate::block::{Block, BlockWriter};
+use crate::compaction::{self, Input};
+use crate::dictionary::{DictionaryBuilder, NAMELESS};
+use crate::head::Pinned;
+use crate::registry::{NONE, PairRef, SeriesRef};
+use crate::store::{Frozen, MANIFEST, NONE_YET, Newest, OpenError, Placed, State, Store, Writer};
 use crate::wal::{self, Replayed};
+use kittiwake_model::TimeRange;
 
 /// Series whose newest sample is older than this, and that have nothing in the head, leave
 /// memory at a flush.
 const IDLE_MS: i64 = 3_600_000;
+/// A head that holds more time than has passed was filled from elsewhere. When nothing comes
+/// for this long it is flushed, so that a load leaves neither memory nor log behind.
+const QUIET_NS: u64 = 20_000_000_000;
+/// Bytes of memory that each series of the head may take before a flush.
+const SERIES_BYTES: usize = 192;
 
 impl Store {
     /// Does what is due: a flush, compactions, removal of what is older than the retention.
     /// Failures are logged and tried again at the next call.
     pub fn maintain(&self) {
+        if let Err(error) = self.set_damaged_aside() {
+            self.counters.failures.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(%error, "metrics: a damaged block could not be set aside");
+        }
         if self.is_flush_due() || !self.state.read().frozen.is_empty() {
             let flushed = if self.is_flush_due() {
                 self.flush()
@@ -32,7 +45,7 @@ impl Store {
                 return;
             }
         }
-        if let Err(error) = self.remove_expired() {
+        if let Err(error) = self.expire() {
             self.counters.failures.fetch_add(1, Ordering::Relaxed);
             tracing::error!(%error, "metrics: expired blocks could not be removed");
         }
@@ -58,9 +71,18 @@ impl Store {
 
     /// Whether [`Store::maintain`] would flush.
     pub(crate) fn is_flush_due(&self) -> bool {
+        self.is_full_or_old() || self.is_backfilled(QUIET_NS)
+    }
+
+    /// Whether it would, or will as soon as nothing has come for a while.
+    pub(crate) fn is_flush_wanted(&self) -> bool {
+        self.is_full_or_old() || self.is_backfilled(0)
+    }
+
+    fn is_full_or_old(&self) -> bool {
         let writer = self.writer.lock();
-        let samples = self.state.read().active.samples();
-        if samples == 0 {
+        let state = self.state.read();
+        if state.active.samples() == 0 {
             return false;
         }
         let age_ns = self
@@ -71,9 +93,22 @@ impl Store {
             .journal
             .bytes()
             .saturating_sub(writer.log_bytes_at_flush);
+        let head_bytes_max = self.options.flush_head_bytes + state.registry.bound() * SERIES_BYTES;
         age_ns >= self.options.flush_interval_ms.max(0) as u64 * 1_000_000
             || log_bytes >= self.options.flush_bytes
-            || samples >= self.options.flush_samples
+            || state.active.bytes() >= head_bytes_max
+    }
+
+    /// Whether the head holds more time than has passed, and nothing came for so long.
+    fn is_backfilled(&self, quiet_ns: u64) -> bool {
+        let writer = self.writer.lock();
+        let now_ns = self.clock.monotonic_ns();
+        let age_ns = now_ns.saturating_sub(writer.flushed_at_ns);
+        let Some(range) = self.state.read().active.range() else {
+            return false;
+        };
+        let held_ms = range.end.saturating_sub(range.start) as u64;
+        held_ms / 2 > age_ns / 1_000_000 && now_ns.saturating_sub(writer.written_at_ns) >= quiet_ns
     }
 
     /// Closes the active generation: rotates the log, writes a checkpoint as the first frames
@@ -85,7 +120,11 @@ impl Store {
         }
         self.forget_idle(&mut writer);
         let flushed = self.journal.rotate()?;
-        self.checkpoint(&mut writer)?;
+        if let Err(error) = self.checkpoint(&mut writer) {
+            // What was introduced may not be in the log.
+            writer.logged.clear();
+            return Err(error.into());
+        }
         let mut state = self.state.write();
         let generation = std::mem::take(&mut state.active);
         state.frozen.push(Frozen {
@@ -100,15 +139,15 @@ impl Store {
     fn forget_idle(&self, writer: &mut Writer) {
         let before = self.clock.now_ms().saturating_sub(IDLE_MS);
         let mut state = self.state.write();
+        let exemplars = self.exemplars.lock();
         let idle: Vec<SeriesRef> = state
             .registry
             .iter()
-            .map(|(number, _)| number)
             .filter(|number| {
-                let newest = writer.newest.get(*number as usize);
-                newest.is_none_or(|n| n.time_ms < before)
+                writer.newest_of(*number).time_ms < before
                     && !state.active.has(*number)
                     && !state.frozen.iter().any(|f| f.generation.has(*number))
+                    && !exemplars.has(*number)
             })
             .collect();
         for number in idle {
@@ -119,35 +158,34 @@ impl Store {
         }
     }
 
+    /// Logs what is in no block.
     fn checkpoint(&self, writer: &mut Writer) -> Result<(), JournalError> {
         let state = self.state.read();
-        let mut frame = std::mem::take(&mut writer.frame);
-        wal::start_series(&mut frame);
-        for (number, known) in state.registry.iter() {
-            let newest = writer.newest.get(number as usize).unwrap_or(&NONE_YET);
-            wal::put_known(
-                &mut frame,
-                number,
-                &known.labels,
-                newest.time_ms,
-                newest.bits,
-            );
-            if frame.len() >= wal::FRAME_BYTES {
-                self.journal.append(&[&frame])?;
-                wal::start_series(&mut frame);
+        writer.logged.clear();
+        let frame = &mut writer.frame;
+        frame.clear();
+        let close = |frame: &mut wal::Frame, is_last: bool| -> Result<(), JournalError> {
+            if frame.is_full() || (is_last && !frame.is_empty()) {
+                self.journal.append(&frame.parts())?;
+                frame.clear();
             }
-        }
-        self.journal.append(&[&frame])?;
-        wal::start_deliveries(&mut frame);
+            Ok(())
+        };
         for (sender, mark, frames) in writer.deliveries.iter() {
-            wal::put_delivery(&mut frame, sender, mark, frames);
-            if frame.len() >= wal::FRAME_BYTES {
-                self.journal.append(&[&frame])?;
-                wal::start_deliveries(&mut frame);
-            }
+            frame.delivery(sender, mark, frames);
+            close(frame, false)?;
         }
-        self.journal.append(&[&frame])?;
-        writer.frame = frame;
+        for (name, metadata) in self.metadata.lock().iter() {
+            frame.metadata(name, metadata);
+            close(frame, false)?;
+        }
+        for (series, exemplar) in self.exemplars.lock().iter() {
+            writer.logged.introduce(frame, &state.registry, series);
+            frame.exemplar(series, exemplar);
+            close(frame, false)?;
+        }
+        close(frame, true)?;
+        drop(state);
         self.journal.sync_all()
     }
 
@@ -155,34 +193,36 @@ impl Store {
     fn write_frozen(&self) -> Result<(), OpenError> {
         let mut manifest = self.manifest.lock();
         loop {
-            let Some((frozen, series)) = self.oldest_frozen() else {
+            let Some(frozen) = self.state.read().frozen.first().cloned() else {
                 return Ok(());
             };
-            let meta = FileMeta {
+            let (dictionary, series) = self.ordered(&frozen);
+            let mut meta = FileMeta {
                 id: manifest.next_id,
                 level: 0,
-                rows: frozen.generation.samples(),
-                start: frozen.generation.range().map_or(0, |r| r.start),
-                end: frozen.generation.range().map_or(0, |r| r.end),
+                rows: 0,
+                start: 0,
+                end: 0,
             };
             let path = MANIFEST.file(&self.dir, &meta);
-            let mut writer = BlockWriter::create(&self.fs, &path)?;
-            for (labels, number, pinned) in series {
-                let mut columns = kittiwake_model::Columns::default();
-                let all = kittiwake_model::TimeRange::ALL;
-                frozen.generation.read(number, pinned, all, &mut columns);
-                let added = writer.add(SeriesSamples {
-                    labels,
-                    times: columns.times,
-                    values: columns.values,
-                });
-                if let Err(error) = added {
+            let mut writer = BlockWriter::create(&self.fs, &path, dictionary)?;
+            let mut columns = Columns::default();
+            for (name, set, number, pinned) in series {
+                columns.clear();
+                frozen
+                    .generation
+                    .read(number, pinned, TimeRange::ALL, &mut columns);
+                if let Err(error) = writer.add(name, set, &columns) {
                     writer.abandon();
                     return Err(error.into());
                 }
             }
+            meta.rows = writer.samples();
+            if let Some(range) = writer.range() {
+                (meta.start, meta.end) = (range.start, range.end);
+            }
             writer.finish()?;
-            let block = Arc::new(Block::open(self.fs.as_ref(), &path)?);
+            let block = Arc::new(Block::open(self.fs.as_ref(), &path, &self.cache)?);
             let mut next = manifest.clone();
             next.next_id += 1;
             next.flushed = frozen.flushed;
@@ -200,91 +240,161 @@ impl Store {
         }
     }
 
-    /// The oldest frozen generation and its series in the order in which a block wants them.
+    /// The labels of a generation's series, and the series in the order of a block.
     #[allow(clippy::type_complexity)]
-    fn oldest_frozen(&self) -> Option<(Frozen, Vec<(Labels, SeriesRef, crate::head::Pinned)>)> {
-        let state = self.state.read();
-        let frozen = state.frozen.first()?.clone();
-        let mut series = Vec::new();
-        for (number, pinned) in frozen.generation.all() {
-            // A series with samples in a generation is never forgotten.
-            if let Some(known) = state.registry.get(number) {
-                series.push((known.labels.clone(), number, pinned));
+    fn ordered(
+        &self,
+        frozen: &Frozen,
+    ) -> (
+        crate::dictionary::Dictionary,
+        Vec<(u32, u32, SeriesRef, Pinned)>,
+    ) {
+        let all = frozen.generation.all();
+        let mut builder = DictionaryBuilder::default();
+        let (mut names, mut sets) = (HashMap::new(), HashMap::new());
+        let mut series = Vec::with_capacity(all.len());
+        {
+            let state = self.state.read();
+            let registry = &state.registry;
+            for (number, pinned) in all {
+                let (name, set) = registry.name_and_set(number);
+                let name = match name {
+                    NONE => NONE,
+                    name => *names
+                        .entry(name)
+                        .or_insert_with(|| builder.text(registry.pair(name).1)),
+                };
+                let set = *sets
+                    .entry(set)
+                    .or_insert_with(|| builder.set(registry.set(set)));
+                series.push((name, set, number, pinned));
             }
         }
-        series.sort_by(|a, b| order(&a.0).cmp(&order(&b.0)));
-        Some((frozen, series))
+        let done = builder.finish();
+        for (name, set, ..) in &mut series {
+            *name = match *name {
+                NONE => NAMELESS,
+                name => done.texts[name as usize],
+            };
+            *set = done.sets[*set as usize];
+        }
+        series.sort_unstable_by_key(|(name, set, ..)| (*name, *set));
+        (done.dictionary, series)
     }
 
-    /// Merges neighbouring blocks of one level, if enough of them have gathered.
+    /// Merges neighbouring blocks of one level into one of the next. `false`: nothing to do.
     fn compact(&self) -> Result<bool, OpenError> {
         let mut manifest = self.manifest.lock();
         let Some(range) = manifest.candidates(compaction::SAMPLES_MAX) else {
             return Ok(false);
         };
-        let inputs: Vec<Placed> = {
+        self.merge(&mut manifest, range)?;
+        Ok(true)
+    }
+
+    /// Replaces neighbouring blocks by one that has what is not deleted of them.
+    pub(crate) fn merge(
+        &self,
+        manifest: &mut Manifest,
+        range: std::ops::Range<usize>,
+    ) -> Result<(), OpenError> {
+        let (inputs, tombstones): (Vec<Placed>, _) = {
             let state = self.state.read();
             let of = |meta: &FileMeta| state.blocks.iter().find(|b| b.meta.id == meta.id).cloned();
-            manifest.files[range.clone()]
-                .iter()
-                .filter_map(of)
-                .collect()
+            let inputs = manifest.files[range.clone()].iter().filter_map(of);
+            (inputs.collect(), Arc::clone(&state.tombstones))
         };
+        let level = inputs.iter().map(|b| b.meta.level).max().unwrap_or(0);
         let mut meta = FileMeta {
             id: manifest.next_id,
-            level: inputs.iter().map(|b| b.meta.level).max().unwrap_or(0) + 1,
+            level: if inputs.len() > 1 { level + 1 } else { level },
             rows: 0,
-            start: inputs.iter().map(|b| b.meta.start).min().unwrap_or(0),
-            end: inputs.iter().map(|b| b.meta.end).max().unwrap_or(0),
+            start: 0,
+            end: 0,
         };
         let path = MANIFEST.file(&self.dir, &meta);
-        let blocks: Vec<Arc<Block>> = inputs.iter().map(|b| Arc::clone(&b.block)).collect();
-        meta.rows = compaction::merge(&self.fs, &path, &blocks)?;
-        let block = Arc::new(Block::open(self.fs.as_ref(), &path)?);
+        let parts: Vec<Input> = inputs
+            .iter()
+            .map(|placed| Input {
+                block: Arc::clone(&placed.block),
+                tombstones: tombstones
+                    .iter()
+                    .filter(|t| t.concerns(placed.meta.id, placed.meta.start, placed.meta.end))
+                    .cloned()
+                    .collect(),
+            })
+            .collect();
+        let merged = match compaction::merge(&self.fs, &path, &parts) {
+            Ok(merged) => merged,
+            Err(error) => {
+                self.find_damaged(&inputs);
+                return Err(error.into());
+            }
+        };
         let mut next = manifest.clone();
         next.next_id += 1;
-        next.files.splice(range, [meta]);
+        let placed = match merged.range {
+            None => {
+                // All of it was deleted.
+                next.files.drain(range);
+                None
+            }
+            Some(times) => {
+                (meta.rows, meta.start, meta.end) = (merged.samples, times.start, times.end);
+                next.files.splice(range, [meta]);
+                let block = Arc::new(Block::open(self.fs.as_ref(), &path, &self.cache)?);
+                Some(Placed { meta, block })
+            }
+        };
         next.write(self.fs.as_ref(), &self.dir)?;
         *manifest = next;
+        let is_empty = placed.is_none();
         {
             let mut state = self.state.write();
-            let first = state
-                .blocks
-                .iter()
-                .position(|b| b.meta.id == inputs[0].meta.id)
-                .unwrap_or(0);
-            state
-                .blocks
-                .splice(first..first + inputs.len(), [Placed { meta, block }]);
+            let is_input = |b: &Placed| inputs.iter().any(|i| i.meta.id == b.meta.id);
+            let first = state.blocks.iter().position(is_input).unwrap_or(0);
+            state.blocks.retain(|b| !is_input(b));
+            if let Some(placed) = placed {
+                state.blocks.insert(first, placed);
+            }
+        }
+        if is_empty {
+            self.fs.remove(&path)?;
         }
         for input in &inputs {
             self.fs.remove(&MANIFEST.file(&self.dir, &input.meta))?;
         }
-        Ok(true)
+        Ok(())
     }
 
-    /// Removes blocks that hold only samples older than the retention.
-    fn remove_expired(&self) -> Result<(), OpenError> {
-        if self.options.retention_ms == 0 {
+    /// Remembers which of some blocks cannot be read whole.
+    fn find_damaged(&self, inputs: &[Placed]) {
+        for placed in inputs {
+            let is_damage = |e: &crate::block::BlockError| e.is_damage();
+            if placed.block.verify().as_ref().is_err_and(is_damage) {
+                self.damaged.lock().insert(placed.meta.id);
+            }
+        }
+    }
+
+    /// Takes blocks that readers found damaged out of the store; their files stay.
+    fn set_damaged_aside(&self) -> Result<(), OpenError> {
+        let damaged = std::mem::take(&mut *self.damaged.lock());
+        if damaged.is_empty() {
             return Ok(());
         }
-        let before = self
-            .clock
-            .now_ms()
-            .saturating_sub(self.options.retention_ms);
         let mut manifest = self.manifest.lock();
-        let (kept, expired): (Vec<FileMeta>, Vec<FileMeta>) =
-            manifest.files.iter().partition(|b| b.end >= before);
-        if expired.is_empty() {
-            return Ok(());
-        }
-        let mut next = manifest.clone();
-        next.files = kept;
-        next.write(self.fs.as_ref(), &self.dir)?;
-        *manifest = next;
-        self.state.write().blocks.retain(|b| b.meta.end >= before);
-        for meta in expired {
-            self.fs.remove(&MANIFEST.file(&self.dir, &meta))?;
+        for id in damaged {
+            let Some(meta) = manifest.files.iter().find(|f| f.id == id).copied() else {
+                continue;
+            };
+            let mut next = manifest.clone();
+            next.set_aside(self.fs.as_ref(), &self.dir, id)?;
+            *manifest = next;
+            self.state.write().blocks.retain(|b| b.meta.id != id);
+            self.counters.set_aside.fetch_add(1, Ordering::Relaxed);
+            self.compaction_failed.store(false, Ordering::Relaxed);
+            tracing::error!(block = %MANIFEST.file(&self.dir, &meta).display(), "damaged block of metrics set aside");
         }
         Ok(())
     }
@@ -294,6 +404,8 @@ impl Store {
         let mut writer = self.writer.lock();
         let mut state = self.state.write();
         let end = self.journal.next_seq();
+        // The log's numbers of pairs, as the registry numbers them now.
+        let mut pairs: HashMap<PairRef, PairRef> = HashMap::new();
         for frame in self.journal.read_from(from) {
             let (sequence, bytes) = match frame {
                 Ok(frame) => frame,
@@ -305,49 +417,7 @@ impl Store {
                 Err(error) => return Err(error.into()),
             };
             match wal::decode(&bytes) {
-                Ok(Replayed::Samples {
-                    new,
-                    origin,
-                    samples,
-                }) => {
-                    for (number, labels) in new {
-                        state.registry.restore(number, &labels);
-                        writer.set_newest(number, NONE_YET);
-                    }
-                    for sample in &samples {
-                        let index = sample.series as usize;
-                        let newest = writer.newest.get(index).unwrap_or(&NONE_YET);
-                        if sample.time_ms > newest.time_ms {
-                            writer.set_newest(
-                                sample.series,
-                                Newest {
-                                    time_ms: sample.time_ms,
-                                    bits: sample.value.to_bits(),
-                                },
-                            );
-                        }
-                    }
-                    let mut samples = samples;
-                    // After damage a sample's series can be unknown.
-                    samples.retain(|s| state.registry.get(s.series).is_some());
-                    state.active.append(&samples);
-                    if let Some(origin) = origin {
-                        writer
-                            .deliveries
-                            .stored(&origin.sender, origin.frame, origin.first);
-                    }
-                }
-                Ok(Replayed::Series(all)) => {
-                    for (number, labels, time_ms, bits) in all {
-                        state.registry.restore(number, &labels);
-                        writer.set_newest(number, Newest { time_ms, bits });
-                    }
-                }
-                Ok(Replayed::Deliveries(all)) => {
-                    for (sender, mark, frames) in all {
-                        writer.deliveries.restore(sender, mark, frames);
-                    }
-                }
+                Ok(replayed) => self.apply(&mut writer, &mut state, &mut pairs, replayed),
                 Err(error) => {
                     self.counters.set_aside.fetch_add(1, Ordering::Relaxed);
                     tracing::error!(sequence, %error, "frame of the metrics log passed over");
@@ -357,6 +427,98 @@ impl Store {
                 break;
             }
         }
+        for pair in pairs.into_values() {
+            state.registry.let_go(pair);
+        }
+        learn_replayed(&mut writer, &state);
         Ok(())
+    }
+
+    fn apply(
+        &self,
+        writer: &mut Writer,
+        state: &mut State,
+        pairs: &mut HashMap<PairRef, PairRef>,
+        mut replayed: Replayed,
+    ) {
+        for (number, name, value) in replayed.pairs {
+            let held = state.registry.hold(&name, &value);
+            if let Some(before) = pairs.insert(number, held) {
+                state.registry.let_go(before);
+            }
+        }
+        let mut of_series = Vec::new();
+        for (number, named) in replayed.series {
+            of_series.clear();
+            of_series.extend(named.iter().filter_map(|p| pairs.get(p)));
+            // After damage a pair can be unknown, and then the series is.
+            let is_whole = of_series.len() == named.len();
+            let before = state.registry.hash(number);
+            if !is_whole || !state.registry.restore(number, &of_series) {
+                state.registry.remove(number);
+            }
+            if before != state.registry.hash(number) {
+                writer.set_newest(number, NONE_YET);
+            }
+        }
+        replayed
+            .samples
+            .retain(|s| state.registry.hash(s.series).is_some());
+        for one in &replayed.samples {
+            let sample = crate::head::Sample::of(&replayed.columns, one.at as usize);
+            if sample.time_ms > writer.newest_of(one.series).time_ms {
+                let newest = Newest {
+                    time_ms: sample.time_ms,
+                    bits: sample.bits(),
+                };
+                writer.set_newest(one.series, newest);
+            }
+        }
+        state.active.append(&replayed.samples, &replayed.columns);
+        let mut exemplars = self.exemplars.lock();
+        for (series, exemplar) in replayed.exemplars {
+            if state.registry.hash(series).is_some() && !exemplars.is_repeat(series, &exemplar) {
+                exemplars.push(series, exemplar, self.options.exemplars_max);
+            }
+        }
+        let mut known = self.metadata.lock();
+        for (name, metadata) in replayed.metadata {
+            known.put(name, metadata);
+        }
+        for (sender, mark, frames) in replayed.deliveries {
+            writer.deliveries.restore(sender, mark, frames);
+        }
+        if let Some(origin) = replayed.origin {
+            writer
+                .deliveries
+                .stored(&origin.sender, origin.frame, origin.first);
+        }
+    }
+}
+
+/// Looks up the newest samples of replayed series in blocks, where these can have newer
+/// ones than the log.
+fn learn_replayed(writer: &mut Writer, state: &State) {
+    let Some(end) = state.blocks.iter().map(|b| b.meta.end).max() else {
+        return;
+    };
+    let numbers: Vec<SeriesRef> = state.registry.iter().collect();
+    for number in numbers {
+        let mut newest = writer.newest_of(number);
+        if newest.time_ms > end {
+            continue;
+        }
+        let Some(labels) = state.registry.labels(number) else {
+            continue;
+        };
+        for placed in &state.blocks {
+            if placed.meta.end > newest.time_ms
+                && let Ok(Some((time_ms, bits))) = placed.block.last_sample(&labels)
+                && time_ms > newest.time_ms
+            {
+                newest = Newest { time_ms, bits };
+            }
+        }
+        writer.set_newest(number, newest);
     }
 }

@@ -4,18 +4,29 @@
 //! compaction merges blocks, retention removes them. [`Store`] is all of it; engines read it
 //! through the model's port.
 
+mod admin;
 mod batch;
 pub mod block;
+mod cache;
+mod chunk;
 pub mod codec;
 mod compaction;
+pub mod dictionary;
+mod exemplars;
+#[cfg(test)]
+mod golden;
 mod head;
+pub mod histogram;
 mod keep;
 mod registry;
 mod select;
 mod store;
+mod tombstones;
 mod wal;
 mod write;
 
 pub use batch::{Batch, KnownSeries};
+pub use block::{Block, BlockError};
 pub use store::{Maintenance, OpenError, Options, Stats, Store};
-pub use write::{Refusal, WriteError, Written};
+pub use tombstones::TombstoneError;
+pub use write::{Names, Refusal, WriteError, Written};

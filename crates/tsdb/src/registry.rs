@@ -1,34 +1,79 @@
-//! The series that the head knows: by number, by hash, and by their labels.
+//! The series that the head knows: by number, by hash, by the bytes of requests, and by their
+//! labels.
 //!
-//! A series gets a small number when it first appears. A query resolves its matchers on the
-//! dictionary of values, so a regular expression runs once per value, not once per series.
+//! A series is a metric name and a label set; the metrics of one target share the set. Each
+//! pair of a name and a value is kept once, a set is a list of pairs, and so a million series
+//! of twenty thousand targets take little more than two hashes each. A query resolves its
+//! matchers on the pairs, so a regular expression runs once per value.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
+use hashbrown::HashTable;
+use kittiwake_model::labels::METRIC_NAME;
 use kittiwake_model::{Labels, Matcher, SeriesHash, SeriesHasher};
 use roaring::RoaringBitmap;
 
 /// A series' number in the head. Numbers of series that ended are used again.
 pub type SeriesRef = u32;
+/// The number of a pair of label name and value.
+pub(crate) type PairRef = u32;
 
-/// A known series.
-#[derive(Debug, Clone)]
-pub struct Known {
-    /// Its labels.
-    pub labels: Labels,
-    /// Its hash under the store's key.
-    pub hash: SeriesHash,
+/// Stands for a metric name that a series does not have, and for an unused place.
+pub(crate) const NONE: u32 = u32::MAX;
+
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    hash: SeriesHash,
+    /// Hash of the bytes by which requests name the series; 0 when none is known.
+    raw: u128,
+    /// The pair of the metric name.
+    name: PairRef,
+    /// The label set; [`NONE`] when the place is free.
+    set: u32,
+}
+
+#[derive(Debug)]
+struct Pair {
+    name: u32,
+    uses: u32,
+    value: Box<str>,
+    hash: u128,
+    /// The label sets that have it; of a metric name, the series.
+    posting: RoaringBitmap,
+}
+
+/// The labels of a series without its metric name.
+#[derive(Debug, Default)]
+struct LabelSet {
+    /// In order of label names.
+    pairs: Box<[PairRef]>,
+    series: Vec<SeriesRef>,
+}
+
+#[derive(Debug)]
+struct LabelName {
+    text: Box<str>,
+    pairs: RoaringBitmap,
 }
 
 /// All known series.
 #[derive(Debug, Default)]
 pub struct Registry {
     key: u64,
-    series: Vec<Option<Known>>,
+    slots: Vec<Slot>,
     free: Vec<SeriesRef>,
-    by_hash: HashMap<SeriesHash, SeriesRef>,
-    postings: BTreeMap<String, BTreeMap<String, RoaringBitmap>>,
-    all: RoaringBitmap,
+    by_hash: HashTable<SeriesRef>,
+    by_raw: HashTable<SeriesRef>,
+    pairs: Vec<Pair>,
+    free_pairs: Vec<PairRef>,
+    by_pair: HashTable<PairRef>,
+    sets: Vec<LabelSet>,
+    free_sets: Vec<u32>,
+    by_set: HashTable<u32>,
+    names: Vec<LabelName>,
+    free_names: Vec<u32>,
+    by_name: HashMap<Box<str>, u32>,
+    scratch: Vec<PairRef>,
 }
 
 impl Registry {
@@ -45,140 +90,502 @@ impl Registry {
         self.by_hash.len()
     }
 
-    /// The number of a series, if it is known.
-    pub fn find(&self, labels: &Labels) -> Option<SeriesRef> {
-        self.by_hash
-            .get(&SeriesHasher::labels(self.key, labels))
-            .copied()
+    /// One more than the largest number that was ever given.
+    pub(crate) fn bound(&self) -> usize {
+        self.slots.len()
     }
 
-    /// A series by its number.
-    pub fn get(&self, series: SeriesRef) -> Option<&Known> {
-        self.series.get(series as usize)?.as_ref()
+    /// The number of a series, if it is known.
+    pub fn find(&self, labels: &Labels) -> Option<SeriesRef> {
+        self.find_hash(SeriesHasher::labels(self.key, labels))
+    }
+
+    pub(crate) fn find_hash(&self, hash: SeriesHash) -> Option<SeriesRef> {
+        let found = self
+            .by_hash
+            .find(hash.0 as u64, |s| self.slots[*s as usize].hash == hash);
+        found.copied()
+    }
+
+    /// The series that came with these raw bytes before. `near` is where it is looked for
+    /// first: requests name the same series in the same order.
+    #[inline]
+    pub(crate) fn find_raw(&self, raw: u128, near: SeriesRef) -> Option<(SeriesRef, SeriesHash)> {
+        if let Some(slot) = self.slots.get(near as usize)
+            && slot.raw == raw
+            && slot.set != NONE
+        {
+            return Some((near, slot.hash));
+        }
+        let found = self
+            .by_raw
+            .find(raw as u64, |s| self.slots[*s as usize].raw == raw);
+        found.map(|s| (*s, self.slots[*s as usize].hash))
+    }
+
+    /// Remembers the bytes by which a request named a series; the ones before are forgotten.
+    pub(crate) fn remember_raw(&mut self, series: SeriesRef, raw: u128) {
+        let Some(slot) = self.slots.get(series as usize).copied() else {
+            return;
+        };
+        if slot.raw == raw || raw == 0 || slot.set == NONE {
+            return;
+        }
+        self.forget_raw(series);
+        self.slots[series as usize].raw = raw;
+        let slots = &self.slots;
+        self.by_raw
+            .insert_unique(raw as u64, series, |s| slots[*s as usize].raw as u64);
+    }
+
+    /// A series' hash, while it is known.
+    pub fn hash(&self, series: SeriesRef) -> Option<SeriesHash> {
+        let slot = self.slots.get(series as usize)?;
+        (slot.set != NONE).then_some(slot.hash)
+    }
+
+    /// A series' labels, while it is known.
+    pub fn labels(&self, series: SeriesRef) -> Option<Labels> {
+        self.hash(series)?;
+        let pairs = self.pairs_of(series);
+        Some(Labels::from_sorted(pairs.map(|p| self.pair(p))))
+    }
+
+    /// The pairs of a series in order of label names.
+    pub(crate) fn pairs_of(&self, series: SeriesRef) -> impl Iterator<Item = PairRef> + '_ {
+        let slot = self.slots[series as usize];
+        let rest = self
+            .sets
+            .get(slot.set as usize)
+            .map_or(&[][..], |s| &s.pairs);
+        // Nearly always the metric name is the first, but capitals sort before it.
+        let before = match slot.name {
+            NONE => 0,
+            _ => rest
+                .iter()
+                .take_while(|p| self.pair(**p).0 < METRIC_NAME)
+                .count(),
+        };
+        let name = (slot.name != NONE).then_some(slot.name);
+        let (head, tail) = rest.split_at(before);
+        head.iter().copied().chain(name).chain(tail.iter().copied())
+    }
+
+    /// Name and value of a pair.
+    pub(crate) fn pair(&self, pair: PairRef) -> (&str, &str) {
+        let pair = &self.pairs[pair as usize];
+        (&self.names[pair.name as usize].text, &pair.value)
+    }
+
+    /// The metric name's pair and the label set of a series.
+    pub(crate) fn name_and_set(&self, series: SeriesRef) -> (PairRef, u32) {
+        let slot = self.slots[series as usize];
+        (slot.name, slot.set)
+    }
+
+    /// The pairs of a label set.
+    pub(crate) fn set(&self, set: u32) -> impl Iterator<Item = (&str, &str)> {
+        let pairs = self.sets.get(set as usize).map_or(&[][..], |s| &s.pairs);
+        pairs.iter().map(|p| self.pair(*p))
     }
 
     /// The number of a series, which becomes known if it was not; and whether it is new.
     pub fn insert(&mut self, labels: &Labels) -> (SeriesRef, bool) {
-        let hash = SeriesHasher::labels(self.key, labels);
-        if let Some(series) = self.by_hash.get(&hash) {
-            return (*series, false);
+        let mut hasher = SeriesHasher::new(self.key);
+        let mut hashes = [0; 32];
+        for (at, (name, value)) in labels.iter().enumerate() {
+            let hash = SeriesHasher::pair_hash(self.key, name.as_bytes(), value.as_bytes());
+            if let Some(place) = hashes.get_mut(at) {
+                *place = hash;
+            }
+            hasher.fold(hash);
         }
-        let series = self.free.pop().unwrap_or(self.series.len() as SeriesRef);
-        self.put(series, labels, hash);
+        let hash = hasher.finish();
+        if let Some(series) = self.find_hash(hash) {
+            return (series, false);
+        }
+        let mut pairs = std::mem::take(&mut self.scratch);
+        pairs.clear();
+        for (at, (name, value)) in labels.iter().enumerate() {
+            let hash = match hashes.get(at) {
+                Some(hash) => *hash,
+                None => SeriesHasher::pair_hash(self.key, name.as_bytes(), value.as_bytes()),
+            };
+            pairs.push(self.intern(name, value, hash));
+        }
+        let series = self.free.pop().unwrap_or(self.slots.len() as SeriesRef);
+        self.put(series, &pairs, hash);
+        self.scratch = pairs;
         (series, true)
     }
 
-    /// Puts a series back under the number that it had, as a log or checkpoint says. Whatever
-    /// had that number ended before.
-    pub fn restore(&mut self, series: SeriesRef, labels: &Labels) {
+    /// The number of a pair, which stays until it is given to [`Registry::let_go`].
+    pub(crate) fn hold(&mut self, name: &str, value: &str) -> PairRef {
+        let hash = SeriesHasher::pair_hash(self.key, name.as_bytes(), value.as_bytes());
+        self.intern(name, value, hash)
+    }
+
+    /// Gives back what [`Registry::hold`] gave.
+    pub(crate) fn let_go(&mut self, pair: PairRef) {
+        self.release(pair);
+    }
+
+    /// Makes a series known under the number that a log gives it, by pairs that are held.
+    /// Whatever had that number ended before. `false`: the pairs are no labels.
+    pub(crate) fn restore(&mut self, series: SeriesRef, pairs: &[PairRef]) -> bool {
+        let names = || pairs.iter().map(|p| self.pair(*p));
+        if !names().is_sorted_by(|a, b| a.0 < b.0)
+            || names().any(|(n, v)| n.is_empty() || v.is_empty())
+        {
+            return false;
+        }
+        let mut hasher = SeriesHasher::new(self.key);
+        for pair in pairs {
+            hasher.fold(self.pairs[*pair as usize].hash);
+        }
+        let hash = hasher.finish();
+        if self.hash(series) == Some(hash) {
+            return true;
+        }
         self.remove(series);
-        self.free.retain(|f| *f != series);
-        let len = self.series.len() as SeriesRef;
+        if let Some(known) = self.find_hash(hash) {
+            self.remove(known);
+        }
+        if (series as usize) < self.slots.len() {
+            self.free.retain(|f| *f != series);
+        }
+        let len = self.slots.len() as SeriesRef;
         self.free.extend(len..series.max(len));
-        self.put(series, labels, SeriesHasher::labels(self.key, labels));
+        for pair in pairs {
+            self.pairs[*pair as usize].uses += 1;
+        }
+        self.put(series, pairs, hash);
+        true
     }
 
     /// Forgets a series; its number may be used again.
     pub fn remove(&mut self, series: SeriesRef) {
-        let Some(known) = self.series.get_mut(series as usize).and_then(Option::take) else {
+        let Some(slot) = self.slots.get(series as usize).copied() else {
             return;
         };
-        self.by_hash.remove(&known.hash);
-        self.all.remove(series);
-        for (name, value) in &known.labels {
-            let Some(values) = self.postings.get_mut(name) else {
-                continue;
-            };
-            if let Some(posting) = values.get_mut(value) {
-                posting.remove(series);
-                if posting.is_empty() {
-                    values.remove(value);
-                }
-            }
-            if values.is_empty() {
-                self.postings.remove(name);
-            }
+        if slot.set == NONE {
+            return;
         }
+        self.forget_raw(series);
+        if let Ok(entry) = self
+            .by_hash
+            .find_entry(slot.hash.0 as u64, |s| *s == series)
+        {
+            entry.remove();
+        }
+        if slot.name != NONE {
+            self.pairs[slot.name as usize].posting.remove(series);
+            self.release(slot.name);
+        }
+        let set = &mut self.sets[slot.set as usize];
+        if let Some(at) = set.series.iter().position(|s| *s == series) {
+            set.series.swap_remove(at);
+        }
+        if set.series.is_empty() {
+            self.remove_set(slot.set);
+        }
+        self.slots[series as usize] = UNUSED;
         self.free.push(series);
     }
 
     /// The series that all matchers match.
-    pub fn select(&self, matchers: &[Matcher]) -> RoaringBitmap {
+    pub fn select(&self, matchers: &[Matcher]) -> Vec<SeriesRef> {
+        let (of_name, of_sets): (Vec<_>, Vec<_>) =
+            matchers.iter().partition(|m| m.name() == METRIC_NAME);
+        let sets = (!of_sets.is_empty()).then(|| self.select_sets(&of_sets));
+        let names = (!of_name.is_empty()).then(|| self.select_names(&of_name));
+        let in_names = |slot: &Slot| {
+            names
+                .as_ref()
+                .is_none_or(|(names, nameless)| match slot.name {
+                    NONE => *nameless,
+                    name => names.contains(name),
+                })
+        };
+        let mut found = Vec::new();
+        if let Some(sets) = sets {
+            for set in &sets {
+                let series = self.sets[set as usize].series.iter();
+                found.extend(series.filter(|s| in_names(&self.slots[**s as usize])));
+            }
+        } else if let Some((names, false)) = &names {
+            for name in names {
+                found.extend(&self.pairs[name as usize].posting);
+            }
+        } else {
+            let slots = self.slots.iter().enumerate();
+            let known = slots.filter(|(_, s)| s.set != NONE && in_names(s));
+            found.extend(known.map(|(i, _)| i as SeriesRef));
+        }
+        found
+    }
+
+    /// All series' numbers.
+    pub fn iter(&self) -> impl Iterator<Item = SeriesRef> + '_ {
+        let slots = self.slots.iter().enumerate();
+        slots
+            .filter(|(_, s)| s.set != NONE)
+            .map(|(i, _)| i as SeriesRef)
+    }
+
+    /// Metric names that all matchers accept, and whether they accept a missing one.
+    fn select_names(&self, matchers: &[&Matcher]) -> (RoaringBitmap, bool) {
+        let mut found = match matchers.first() {
+            Some(first) => self.values(first, true),
+            None => RoaringBitmap::new(),
+        };
+        let rest = matchers.get(1..).unwrap_or_default();
+        for matcher in rest {
+            found &= self.values(matcher, true);
+        }
+        (found, matchers.iter().all(|m| m.matches_empty()))
+    }
+
+    fn select_sets(&self, matchers: &[&Matcher]) -> RoaringBitmap {
         let mut found: Option<RoaringBitmap> = None;
-        // Those that a missing label cannot satisfy name their series; the others take away.
+        // Those that a missing label cannot satisfy name their sets; the others take away.
         let (lacking, naming): (Vec<_>, Vec<_>) = matchers.iter().partition(|m| m.matches_empty());
         for matcher in naming {
-            let matching = self.with_value(matcher, true);
+            let matching = self.sets_with(&self.values(matcher, true));
             found = Some(match found {
                 Some(so_far) => so_far & matching,
                 None => matching,
             });
         }
-        let mut found = found.unwrap_or_else(|| self.all.clone());
+        let mut found = found.unwrap_or_else(|| {
+            let sets = self.sets.iter().enumerate();
+            sets.filter(|(_, s)| !s.series.is_empty())
+                .map(|(i, _)| i as u32)
+                .collect()
+        });
         for matcher in lacking {
-            found -= self.with_value(matcher, false);
+            found -= self.sets_with(&self.values(matcher, false));
         }
         found
     }
 
-    /// All series with their numbers.
-    pub fn iter(&self) -> impl Iterator<Item = (SeriesRef, &Known)> {
-        self.series
-            .iter()
-            .enumerate()
-            .filter_map(|(i, k)| Some((i as SeriesRef, k.as_ref()?)))
-    }
-
-    fn put(&mut self, series: SeriesRef, labels: &Labels, hash: SeriesHash) {
-        let index = series as usize;
-        if self.series.len() <= index {
-            self.series.resize(index + 1, None);
-        }
-        self.series[index] = Some(Known {
-            labels: labels.clone(),
-            hash,
-        });
-        self.by_hash.insert(hash, series);
-        self.all.insert(series);
-        for (name, value) in labels {
-            if !self.postings.contains_key(name) {
-                self.postings.insert(name.to_owned(), BTreeMap::new());
-            }
-            if let Some(values) = self.postings.get_mut(name) {
-                if !values.contains_key(value) {
-                    values.insert(value.to_owned(), RoaringBitmap::new());
-                }
-                if let Some(posting) = values.get_mut(value) {
-                    posting.insert(series);
-                }
-            }
-        }
-    }
-
-    /// The series that have the matcher's label with a value that it accepts, or refuses.
-    fn with_value(&self, matcher: &Matcher, accepted: bool) -> RoaringBitmap {
-        let Some(values) = self.postings.get(matcher.name()) else {
-            return RoaringBitmap::new();
-        };
+    fn sets_with(&self, pairs: &RoaringBitmap) -> RoaringBitmap {
         let mut found = RoaringBitmap::new();
+        for pair in pairs {
+            found |= &self.pairs[pair as usize].posting;
+        }
+        found
+    }
+
+    /// The pairs with the matcher's name whose value it accepts, or refuses.
+    fn values(&self, matcher: &Matcher, accepted: bool) -> RoaringBitmap {
+        let mut found = RoaringBitmap::new();
+        let Some(name) = self.by_name.get(matcher.name()) else {
+            return found;
+        };
         if let Some(literals) = matcher.literals().filter(|_| accepted) {
-            for posting in literals.iter().filter_map(|l| values.get(l)) {
-                found |= posting;
+            for value in literals {
+                let name = matcher.name().as_bytes();
+                let hash = SeriesHasher::pair_hash(self.key, name, value.as_bytes());
+                if let Some(pair) = self.find_pair(hash) {
+                    found.insert(pair);
+                }
             }
             return found;
         }
-        for (_, posting) in values
-            .iter()
-            .filter(|(v, _)| matcher.matches(v) == accepted)
-        {
-            found |= posting;
-        }
+        let pairs = self.names[*name as usize].pairs.iter();
+        found.extend(pairs.filter(|p| matcher.matches(&self.pairs[*p as usize].value) == accepted));
         found
     }
+
+    fn find_pair(&self, hash: u128) -> Option<PairRef> {
+        let found = self
+            .by_pair
+            .find(hash as u64, |p| self.pairs[*p as usize].hash == hash);
+        found.copied()
+    }
+
+    /// The number of a pair, with one use more.
+    fn intern(&mut self, name: &str, value: &str, hash: u128) -> PairRef {
+        if let Some(pair) = self.find_pair(hash) {
+            self.pairs[pair as usize].uses += 1;
+            return pair;
+        }
+        let name = self.intern_name(name);
+        let pair = Pair {
+            name,
+            uses: 1,
+            value: value.into(),
+            hash,
+            posting: RoaringBitmap::new(),
+        };
+        let number = if let Some(free) = self.free_pairs.pop() {
+            self.pairs[free as usize] = pair;
+            free
+        } else {
+            self.pairs.push(pair);
+            self.pairs.len() as PairRef - 1
+        };
+        let pairs = &self.pairs;
+        self.by_pair
+            .insert_unique(hash as u64, number, |p| pairs[*p as usize].hash as u64);
+        self.names[name as usize].pairs.insert(number);
+        number
+    }
+
+    fn intern_name(&mut self, text: &str) -> u32 {
+        if let Some(name) = self.by_name.get(text) {
+            return *name;
+        }
+        let name = LabelName {
+            text: text.into(),
+            pairs: RoaringBitmap::new(),
+        };
+        let number = if let Some(free) = self.free_names.pop() {
+            self.names[free as usize] = name;
+            free
+        } else {
+            self.names.push(name);
+            self.names.len() as u32 - 1
+        };
+        self.by_name.insert(text.into(), number);
+        number
+    }
+
+    /// Gives back a use of a pair; one without uses is forgotten.
+    fn release(&mut self, number: PairRef) {
+        let pair = &mut self.pairs[number as usize];
+        pair.uses -= 1;
+        if pair.uses > 0 {
+            return;
+        }
+        let hash = pair.hash as u64;
+        pair.value = Box::default();
+        pair.posting = RoaringBitmap::new();
+        if let Ok(entry) = self.by_pair.find_entry(hash, |p| *p == number) {
+            entry.remove();
+        }
+        let name = &mut self.names[pair.name as usize];
+        name.pairs.remove(number);
+        if name.pairs.is_empty() {
+            self.by_name.remove(&name.text);
+            name.text = Box::default();
+            self.free_names.push(pair.name);
+        }
+        self.free_pairs.push(number);
+    }
+
+    /// Fills a place with a series whose pairs are interned, in order of names.
+    fn put(&mut self, series: SeriesRef, pairs: &[PairRef], hash: SeriesHash) {
+        let is_name = |p: &&PairRef| self.pair(**p).0 == METRIC_NAME;
+        let name = pairs.iter().find(is_name).copied().unwrap_or(NONE);
+        let index = series as usize;
+        if self.slots.len() <= index {
+            self.slots.resize(index + 1, UNUSED);
+        }
+        let set = self.join_set(pairs, name, series);
+        self.slots[index] = Slot {
+            hash,
+            raw: 0,
+            name,
+            set,
+        };
+        if name != NONE {
+            self.pairs[name as usize].posting.insert(series);
+        }
+        let slots = &self.slots;
+        self.by_hash
+            .insert_unique(hash.0 as u64, series, |s| slots[*s as usize].hash.0 as u64);
+    }
+
+    /// Puts a series into the label set of its pairs without the metric name. The uses of the
+    /// pairs go to a new set, or are given back when the set is there.
+    fn join_set(&mut self, pairs: &[PairRef], name: PairRef, series: SeriesRef) -> u32 {
+        let rest = || pairs.iter().copied().filter(|p| *p != name);
+        let hash = self.set_hash(rest());
+        let found = self.by_set.find(hash, |s| {
+            let set = &self.sets[*s as usize].pairs;
+            set.iter().copied().eq(rest())
+        });
+        if let Some(set) = found.copied() {
+            self.sets[set as usize].series.push(series);
+            for pair in rest() {
+                self.pairs[pair as usize].uses -= 1;
+            }
+            return set;
+        }
+        let set = LabelSet {
+            pairs: rest().collect(),
+            series: vec![series],
+        };
+        let number = if let Some(free) = self.free_sets.pop() {
+            self.sets[free as usize] = set;
+            free
+        } else {
+            self.sets.push(set);
+            self.sets.len() as u32 - 1
+        };
+        for pair in rest() {
+            self.pairs[pair as usize].posting.insert(number);
+        }
+        let (sets, all) = (&self.sets, &self.pairs);
+        self.by_set.insert_unique(hash, number, |s| {
+            fold(
+                sets[*s as usize]
+                    .pairs
+                    .iter()
+                    .map(|p| all[*p as usize].hash),
+            )
+        });
+        number
+    }
+
+    fn remove_set(&mut self, number: u32) {
+        let pairs = std::mem::take(&mut self.sets[number as usize].pairs);
+        let hash = self.set_hash(pairs.iter().copied());
+        if let Ok(entry) = self.by_set.find_entry(hash, |s| *s == number) {
+            entry.remove();
+        }
+        for pair in &pairs {
+            self.pairs[*pair as usize].posting.remove(number);
+            self.release(*pair);
+        }
+        self.free_sets.push(number);
+    }
+
+    fn set_hash(&self, pairs: impl Iterator<Item = PairRef>) -> u64 {
+        fold(pairs.map(|p| self.pairs[p as usize].hash))
+    }
+
+    fn forget_raw(&mut self, series: SeriesRef) {
+        let raw = std::mem::take(&mut self.slots[series as usize].raw);
+        if raw != 0
+            && let Ok(entry) = self.by_raw.find_entry(raw as u64, |s| *s == series)
+        {
+            entry.remove();
+        }
+    }
+}
+
+const UNUSED: Slot = Slot {
+    hash: SeriesHash(0),
+    raw: 0,
+    name: NONE,
+    set: NONE,
+};
+
+fn fold(hashes: impl Iterator<Item = u128>) -> u64 {
+    let mut hasher = SeriesHasher::new(0);
+    for hash in hashes {
+        hasher.fold(hash);
+    }
+    hasher.finish().0 as u64
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use kittiwake_model::{MatchOp, matcher};
     use proptest::prelude::*;
 
@@ -189,7 +596,7 @@ mod tests {
     }
 
     fn label_sets() -> impl Strategy<Value = Vec<BTreeMap<String, String>>> {
-        let pairs = proptest::collection::btree_map("[abc]", "[xyz]{1,2}", 0..4);
+        let pairs = proptest::collection::btree_map("[Aabc]|__name__", "[xyz]{1,2}", 0..4);
         proptest::collection::vec(pairs, 0..30)
     }
 
@@ -206,7 +613,8 @@ mod tests {
             Just("x|y|".to_owned()),
             Just(".+".to_owned())
         ];
-        let one = (op, "[abcd]", value).prop_map(|(op, n, v)| Matcher::new(op, n, v).unwrap());
+        let one =
+            (op, "[abcd]|__name__", value).prop_map(|(op, n, v)| Matcher::new(op, n, v).unwrap());
         proptest::collection::vec(one, 0..4)
     }
 
@@ -218,30 +626,49 @@ mod tests {
             matchers in matchers(),
         ) {
             let mut registry = Registry::new(3);
-            for set in &sets {
+            for (at, set) in sets.iter().enumerate() {
                 let (series, _) = registry.insert(&labels(set));
+                registry.remember_raw(series, at as u128 + 1);
                 prop_assert_eq!(registry.find(&labels(set)), Some(series));
+                prop_assert_eq!(registry.find_raw(at as u128 + 1, 0).map(|s| s.0), Some(series));
+                prop_assert_eq!(registry.labels(series), Some(labels(set)));
             }
             for series in removed {
                 registry.remove(series);
             }
             let want: Vec<SeriesRef> = registry
                 .iter()
-                .filter(|(_, k)| matcher::all_match(&matchers, &k.labels))
-                .map(|(s, _)| s)
+                .filter(|s| matcher::all_match(&matchers, &registry.labels(*s).unwrap()))
                 .collect();
-            prop_assert_eq!(registry.select(&matchers).iter().collect::<Vec<_>>(), want);
+            let mut got = registry.select(&matchers);
+            got.sort_unstable();
+            prop_assert_eq!(&got, &want);
 
-            // A checkpoint read back in any order gives the same registry.
+            // A log read back in any order gives the same registry.
             let mut again = Registry::new(3);
-            for (series, known) in registry.iter().collect::<Vec<_>>().into_iter().rev() {
-                again.restore(series, &known.labels);
+            for series in registry.iter().collect::<Vec<_>>().into_iter().rev() {
+                let labels = registry.labels(series).unwrap();
+                let pairs: Vec<PairRef> = labels.iter().map(|(n, v)| again.hold(n, v)).collect();
+                prop_assert!(again.restore(series, &pairs));
+                prop_assert!(pairs.len() < 2 || !again.restore(99, &pairs[..].iter().rev().copied().collect::<Vec<_>>()));
+                for pair in pairs {
+                    again.let_go(pair);
+                }
             }
             prop_assert_eq!(again.len(), registry.len());
-            prop_assert_eq!(again.select(&matchers), registry.select(&matchers));
+            let mut got = again.select(&matchers);
+            got.sort_unstable();
+            prop_assert_eq!(got, want);
             let fresh = Labels::from_pairs([("new", "1")]).unwrap();
             let (series, is_new) = again.insert(&fresh);
-            prop_assert!(is_new && registry.get(series).is_none());
+            prop_assert!(is_new && registry.labels(series).is_none());
+
+            // Nothing stays behind of series that ended.
+            for series in registry.iter().collect::<Vec<_>>() {
+                registry.remove(series);
+            }
+            prop_assert!(registry.by_pair.is_empty() && registry.by_set.is_empty());
+            prop_assert!(registry.by_raw.is_empty() && registry.by_name.is_empty());
         }
     }
 }

@@ -1,34 +1,107 @@
 //! Reading: a select pins what is there, its cursor reads one series after the other.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use kittiwake_model::{
-    Columns, Labels, Matcher, MetricsStore, QueryContext, Select, SeriesCursor, StoreError,
-    TimeRange, matcher,
+    Columns, Exemplar, Labels, Matcher, Metadata, MetricsStore, QueryContext, Select, SeriesCursor,
+    StoreError, TimeRange,
 };
+use parking_lot::Mutex;
 
-use crate::block::Block;
-use crate::head::{Generation, Pinned};
+use crate::block::{Block, BlockError, Scratch, Series};
+use crate::head::{Generation, Pinned, Sample, append_range};
 use crate::registry::SeriesRef;
 use crate::store::{State, Store};
+use crate::tombstones::Tombstone;
 
 /// Where a part of a series lies.
 #[derive(Debug, Clone, Copy)]
 enum Part {
-    /// Index of the pinned block and of the series in it.
-    Block(usize, usize),
+    /// Index of the pinned block, and the series in it.
+    Block(u32, Series),
     /// Index of the pinned generation, the series' number and how much of it is seen.
-    Head(usize, SeriesRef, Pinned),
+    Head(u32, SeriesRef, Pinned),
+}
+
+/// Most series have one or two parts.
+#[derive(Debug)]
+struct Parts {
+    first: Part,
+    more: Vec<Part>,
+}
+
+/// A block that a query reads, with what was deleted from it.
+#[derive(Debug)]
+struct PinnedBlock {
+    id: u64,
+    block: Arc<Block>,
+    tombstones: Vec<Tombstone>,
 }
 
 struct Cursor {
-    blocks: Vec<Arc<Block>>,
+    blocks: Vec<PinnedBlock>,
     generations: Vec<Arc<Generation>>,
-    rest: std::vec::IntoIter<(Labels, Vec<Part>)>,
-    current: Vec<Part>,
+    rest: std::vec::IntoIter<(Labels, Parts)>,
+    current: Option<(Labels, Parts)>,
     range: TimeRange,
     context: QueryContext,
+    scratch: Scratch,
+    damaged: Arc<Mutex<BTreeSet<u64>>>,
+}
+
+impl Store {
+    /// Pins the blocks that can have samples in the range, and all generations.
+    fn pin(state: &State, range: TimeRange) -> (Vec<PinnedBlock>, Vec<Arc<Generation>>) {
+        let mut blocks = Vec::new();
+        for placed in &state.blocks {
+            let meta = &placed.meta;
+            if !range.is_empty() && range.overlaps(meta.start, meta.end) {
+                let concerns = |t: &&Tombstone| t.concerns(meta.id, meta.start, meta.end);
+                blocks.push(PinnedBlock {
+                    id: meta.id,
+                    block: Arc::clone(&placed.block),
+                    tombstones: state.tombstones.iter().filter(concerns).cloned().collect(),
+                });
+            }
+        }
+        let frozen = state.frozen.iter().map(|f| Arc::clone(&f.generation));
+        let generations = frozen.chain([Arc::clone(&state.active)]).collect();
+        (blocks, generations)
+    }
+
+    /// The series of one head that match, with what a query sees of them.
+    fn select_head(
+        state: &State,
+        generations: &[Arc<Generation>],
+        matchers: &[Matcher],
+        range: TimeRange,
+        mut found: impl FnMut(Labels, Part),
+    ) {
+        if range.is_empty() {
+            return;
+        }
+        let matching = state.registry.select(matchers);
+        for (at, generation) in generations.iter().enumerate() {
+            generation.pin(&matching, range, |number, pinned| {
+                if let Some(labels) = state.registry.labels(number) {
+                    found(labels, Part::Head(at as u32, number, pinned));
+                }
+            });
+        }
+    }
+
+    /// The error of a query that met this one; a damaged block is set aside soon.
+    fn failed(&self, block: u64, error: &BlockError) -> StoreError {
+        failed(&self.damaged, block, error)
+    }
+}
+
+fn failed(damaged: &Mutex<BTreeSet<u64>>, block: u64, error: &BlockError) -> StoreError {
+    if error.is_damage() {
+        damaged.lock().insert(block);
+    }
+    StoreError::Failed(error.to_string())
 }
 
 impl MetricsStore for Store {
@@ -38,38 +111,35 @@ impl MetricsStore for Store {
         context: &QueryContext,
     ) -> Result<Box<dyn SeriesCursor>, StoreError> {
         context.check()?;
-        let state = self.state.read();
-        let mut found: HashMap<Labels, Vec<Part>> = HashMap::new();
         let range = select.range;
-        let mut blocks = Vec::new();
+        // The head is looked through under the lock that pins the blocks: what moves from one
+        // to the other is seen once.
+        let mut of_head: Vec<(Labels, Part)> = Vec::new();
+        let (blocks, generations) = {
+            let state = self.state.read();
+            let (blocks, generations) = Self::pin(&state, range);
+            let mut found = |labels, part| of_head.push((labels, part));
+            Self::select_head(&state, &generations, &select.matchers, range, &mut found);
+            (blocks, generations)
+        };
         // Blocks first, in the order in which they were written: of equal times the first
         // written counts.
-        for placed in &state.blocks {
-            if range.is_empty() || !range.overlaps(placed.meta.start, placed.meta.end) {
-                continue;
+        let mut found = Found::default();
+        let is_single =
+            blocks.len() + usize::from(!of_head.is_empty()) <= 1 && generations.len() == 1;
+        for (at, pinned) in blocks.iter().enumerate() {
+            let index = pinned.block.index();
+            let index = index.map_err(|e| self.failed(pinned.id, &e))?;
+            for series in index.select(&select.matchers, range) {
+                let part = Part::Block(at as u32, series);
+                found.add(index.labels(series), part, is_single);
             }
-            for index in placed.block.matching(&select.matchers, range) {
-                let part = Part::Block(blocks.len(), index);
-                let labels = &placed.block.series()[index].labels;
-                found.entry(labels.clone()).or_default().push(part);
-            }
-            blocks.push(Arc::clone(&placed.block));
             context.check()?;
         }
-        let generations = generations(&state);
-        if !range.is_empty() {
-            let matching = state.registry.select(&select.matchers);
-            for (at, generation) in generations.iter().enumerate() {
-                generation.pin(matching.iter(), range, |number, pinned| {
-                    if let Some(known) = state.registry.get(number) {
-                        let part = Part::Head(at, number, pinned);
-                        found.entry(known.labels.clone()).or_default().push(part);
-                    }
-                });
-            }
+        for (labels, part) in of_head {
+            found.add(labels, part, is_single);
         }
-        drop(state);
-        let mut found: Vec<(Labels, Vec<Part>)> = found.into_iter().collect();
+        let mut found = found.series;
         if select.limit > 0 && found.len() > select.limit {
             found.sort_by(|a, b| a.0.cmp(&b.0));
             found.truncate(select.limit);
@@ -79,9 +149,11 @@ impl MetricsStore for Store {
             blocks,
             generations,
             rest: found.into_iter(),
-            current: Vec::new(),
+            current: None,
             range,
             context: context.clone(),
+            scratch: Scratch::default(),
+            damaged: Arc::clone(&self.damaged),
         }))
     }
 
@@ -96,91 +168,163 @@ impl MetricsStore for Store {
         if range.is_empty() {
             return Ok(Vec::new());
         }
-        let state = self.state.read();
-        for placed in &state.blocks {
-            context.check()?;
-            if !range.overlaps(placed.meta.start, placed.meta.end) {
-                continue;
-            }
-            for series in placed.block.series() {
-                if range.overlaps(series.range.start, series.range.end)
-                    && matcher::any_match(selectors, &series.labels)
-                    && !found.contains(&series.labels)
-                {
-                    found.insert(series.labels.clone());
-                }
-            }
-        }
         let all = [Vec::new()];
         let selectors = if selectors.is_empty() {
             &all
         } else {
             selectors
         };
-        for matchers in selectors {
-            let matching = state.registry.select(matchers);
-            for generation in generations(&state) {
-                context.check()?;
-                generation.pin(matching.iter(), range, |number, _| {
-                    if let Some(known) = state.registry.get(number)
-                        && !found.contains(&known.labels)
-                    {
-                        found.insert(known.labels.clone());
-                    }
+        let blocks = {
+            let state = self.state.read();
+            let (blocks, generations) = Self::pin(&state, range);
+            for matchers in selectors {
+                Self::select_head(&state, &generations, matchers, range, |labels, _| {
+                    found.insert(labels);
                 });
+                context.check()?;
+            }
+            blocks
+        };
+        for pinned in blocks {
+            let index = pinned.block.index();
+            let index = index.map_err(|e| self.failed(pinned.id, &e))?;
+            for matchers in selectors {
+                context.check()?;
+                for series in index.select(matchers, range) {
+                    let labels = index.labels(series);
+                    let own = index.range(series);
+                    let is_hidden = |t: &Tombstone| {
+                        t.range.start <= own.start && own.end <= t.range.end && t.matches(&labels)
+                    };
+                    if !pinned.tombstones.iter().any(is_hidden) {
+                        found.insert(labels);
+                    }
+                }
             }
         }
-        drop(state);
         context.count_series(found.len() as u64)?;
         let limit = if limit == 0 { usize::MAX } else { limit };
         Ok(found.into_iter().take(limit).collect())
+    }
+
+    fn exemplars(
+        &self,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        context: &QueryContext,
+    ) -> Result<Vec<(Labels, Vec<Exemplar>)>, StoreError> {
+        context.check()?;
+        let state = self.state.read();
+        let exemplars = self.exemplars.lock();
+        let mut by_series: HashMap<SeriesRef, Vec<Exemplar>> = HashMap::new();
+        for (series, exemplar) in exemplars.iter() {
+            if range.contains(exemplar.time_ms) {
+                by_series.entry(series).or_default().push(exemplar.clone());
+            }
+        }
+        drop(exemplars);
+        let mut found = BTreeMap::new();
+        for matchers in selectors {
+            for series in state.registry.select(matchers) {
+                if let Some(mut of_series) = by_series.remove(&series)
+                    && let Some(labels) = state.registry.labels(series)
+                {
+                    of_series.sort_by_key(|e| e.time_ms);
+                    found.insert(labels, of_series);
+                }
+            }
+        }
+        Ok(found.into_iter().collect())
+    }
+
+    fn metadata(
+        &self,
+        name: Option<&str>,
+        context: &QueryContext,
+    ) -> Result<Vec<(String, Vec<Metadata>)>, StoreError> {
+        context.check()?;
+        Ok(self.metadata.lock().get(name))
+    }
+}
+
+/// Series by their labels, each with its parts in the order in which they were added.
+#[derive(Debug, Default)]
+struct Found {
+    series: Vec<(Labels, Parts)>,
+    places: HashMap<Labels, usize>,
+}
+
+impl Found {
+    /// Adds a part; `is_new` says that no part of this series was added before.
+    fn add(&mut self, labels: Labels, part: Part, is_new: bool) {
+        if !is_new {
+            if let Some(place) = self.places.get(&labels) {
+                self.series[*place].1.more.push(part);
+                return;
+            }
+            self.places.insert(labels.clone(), self.series.len());
+        }
+        let parts = Parts {
+            first: part,
+            more: Vec::new(),
+        };
+        self.series.push((labels, parts));
+    }
+}
+
+impl Cursor {
+    fn read(&mut self, labels: &Labels, part: Part, into: &mut Columns) -> Result<(), StoreError> {
+        let before = into.len();
+        match part {
+            Part::Block(at, series) => {
+                let pinned = &self.blocks[at as usize];
+                let read = pinned.block.index().and_then(|index| {
+                    let (range, scratch) = (self.range, &mut self.scratch);
+                    pinned.block.read_with(&index, series, range, scratch, into)
+                });
+                read.map_err(|e| failed(&self.damaged, pinned.id, &e))?;
+                for tombstone in pinned.tombstones.iter().filter(|t| t.matches(labels)) {
+                    tombstone.apply(into);
+                }
+            }
+            Part::Head(at, number, pinned) => {
+                self.generations[at as usize].read(number, pinned, self.range, into);
+            }
+        }
+        let read = into.len().saturating_sub(before);
+        self.context.count_samples(read as u64)
     }
 }
 
 impl SeriesCursor for Cursor {
     fn next_series(&mut self) -> Result<Option<Labels>, StoreError> {
         self.context.check()?;
-        Ok(self.rest.next().map(|(labels, parts)| {
-            self.current = parts;
-            labels
-        }))
+        self.current = self.rest.next();
+        Ok(self.current.as_ref().map(|(labels, _)| labels.clone()))
     }
 
     fn next_batch(&mut self, into: &mut Columns) -> Result<bool, StoreError> {
-        let parts = std::mem::take(&mut self.current);
-        if parts.is_empty() {
+        let Some((labels, parts)) = self.current.take() else {
             return Ok(false);
+        };
+        if into.is_empty() && parts.more.is_empty() {
+            self.read(&labels, parts.first, into)?;
+            return Ok(true);
         }
         let mut merged = Columns::default();
-        for part in parts {
+        self.read(&labels, parts.first, &mut merged)?;
+        for part in parts.more {
             let mut columns = Columns::default();
-            match part {
-                Part::Block(block, series) => {
-                    let block = &self.blocks[block];
-                    block
-                        .read(&block.series()[series], self.range, &mut columns)
-                        .map_err(|e| StoreError::Failed(e.to_string()))?;
-                }
-                Part::Head(generation, number, pinned) => {
-                    self.generations[generation].read(number, pinned, self.range, &mut columns);
-                }
-            }
-            self.context.count_samples(columns.len() as u64)?;
+            self.read(&labels, part, &mut columns)?;
             append_merged(&mut merged, columns);
         }
         if into.is_empty() {
             *into = merged;
         } else {
-            into.times.extend(merged.times);
-            into.values.extend(merged.values);
+            append_range(into, &merged, merged.len(), TimeRange::ALL);
         }
         Ok(true)
     }
-}
-
-fn generations(state: &State) -> Vec<Arc<Generation>> {
-    let frozen = state.frozen.iter().map(|f| Arc::clone(&f.generation));
-    frozen.chain([Arc::clone(&state.active)]).collect()
 }
 
 /// Adds samples, which are in order of time, to others that are; of equal times those that
@@ -193,8 +337,7 @@ pub(crate) fn append_merged(into: &mut Columns, from: Columns) {
         return;
     };
     if last < first {
-        into.times.extend(from.times);
-        into.values.extend(from.values);
+        append_range(into, &from, from.len(), TimeRange::ALL);
         return;
     }
     let old = std::mem::take(into);
@@ -207,10 +350,10 @@ pub(crate) fn append_merged(into: &mut Columns, from: Columns) {
             if b < from.len() && old.times[a] == from.times[b] {
                 b += 1;
             }
-            into.push(old.times[a], old.values[a]);
+            Sample::of(&old, a).push_to(into);
             a += 1;
         } else {
-            into.push(from.times[b], from.values[b]);
+            Sample::of(&from, b).push_to(into);
             b += 1;
         }
     }

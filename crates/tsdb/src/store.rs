@@ -10,7 +10,7 @@
 //! - A query pins registry, generations and blocks under one lock, so a sample that moves
 //!   from head to block is seen once.
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,15 +20,20 @@ use kittiwake_env::{Clock, FileLock, Fs, FsError, Periodic, Rng};
 use kittiwake_journal::{
     FileMeta, Journal, JournalError, Manifest, ManifestError, ManifestKind, Sequence,
 };
+use kittiwake_model::Matcher;
 use kittiwake_model::delivery::Deliveries;
 use parking_lot::{Mutex, RwLock};
+use roaring::RoaringBitmap;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-use crate::batch::KnownSeries;
-use crate::block::{Block, BlockError};
+use crate::block::{Block, BlockCache, BlockError};
+use crate::cache::Cache;
 use crate::compaction;
+use crate::exemplars::{Exemplars, MetadataTable};
 use crate::head::{Accepted, Generation};
-use crate::registry::{Registry, SeriesRef};
+use crate::registry::{PairRef, Registry, SeriesRef};
+use crate::tombstones::{self, Tombstone, TombstoneError};
+use crate::wal::Frame;
 
 pub(crate) const MANIFEST: ManifestKind = ManifestKind {
     header: "KWMETRICS",
@@ -41,6 +46,10 @@ pub(crate) const MANIFEST: ManifestKind = ManifestKind {
 pub struct Options {
     /// Samples older than this are refused and their blocks removed, in ms; 0 keeps all.
     pub retention_ms: i64,
+    /// Blocks that are kept, in bytes; beyond it the oldest go. 0 keeps all.
+    pub retention_bytes: u64,
+    /// Series that are kept for less long than the others: matchers, and how long in ms.
+    pub retention_of: Vec<(Vec<Matcher>, i64)>,
     /// How much older than its series' newest a sample may be, in ms, when its sender does
     /// not number its frames.
     pub out_of_order_ms: i64,
@@ -48,21 +57,29 @@ pub struct Options {
     pub flush_interval_ms: i64,
     /// ... or this many bytes of log ...
     pub flush_bytes: u64,
-    /// ... or this many samples in the head.
-    pub flush_samples: u64,
+    /// ... or this many bytes of memory for samples, beside what each series needs.
+    pub flush_head_bytes: usize,
     /// Series in memory at most.
     pub series_max: usize,
+    /// Exemplars kept at most; the oldest go.
+    pub exemplars_max: usize,
+    /// What was read from blocks and may be wanted again, in bytes.
+    pub cache_bytes: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             retention_ms: 30 * 86_400_000,
+            retention_bytes: 0,
+            retention_of: Vec::new(),
             out_of_order_ms: 600_000,
-            flush_interval_ms: 300_000,
+            flush_interval_ms: 1_800_000,
             flush_bytes: 128 << 20,
-            flush_samples: 4 << 20,
+            flush_head_bytes: 64 << 20,
             series_max: 10_000_000,
+            exemplars_max: 100_000,
+            cache_bytes: 64 << 20,
         }
     }
 }
@@ -82,6 +99,12 @@ pub enum OpenError {
     /// A block cannot be written.
     #[error(transparent)]
     Block(#[from] BlockError),
+    /// The list of deletions cannot be read or written.
+    #[error(transparent)]
+    Tombstones(#[from] TombstoneError),
+    /// A snapshot of this name is there, or the name is none.
+    #[error("a snapshot cannot be named {0:?}")]
+    SnapshotName(String),
 }
 
 /// Counters and sizes for the program's own metrics.
@@ -92,13 +115,15 @@ pub struct Stats {
     /// Samples that were there already.
     pub repeated: u64,
     /// Samples refused, by [`Refusal::ALL`].
-    pub refused: [u64; 4],
+    pub refused: [u64; 5],
     /// Frames that had been stored before.
     pub repeated_frames: u64,
     /// Senders whose frames were forgotten.
     pub forgotten_senders: u64,
     /// Series in memory.
     pub series: u64,
+    /// Exemplars in memory.
+    pub exemplars: u64,
     /// Samples in the head.
     pub head_samples: u64,
     /// Blocks, and their bytes.
@@ -107,6 +132,8 @@ pub struct Stats {
     pub block_bytes: u64,
     /// Bytes of the log.
     pub log_bytes: u64,
+    /// Bytes of the cache of what was read from blocks.
+    pub cache_bytes: u64,
     /// Flushes and compactions that failed.
     pub failures: u64,
     /// Damaged files set aside since the start.
@@ -132,9 +159,51 @@ pub(crate) struct Writer {
     pub(crate) newest: Vec<Newest>,
     pub(crate) deliveries: Deliveries,
     pub(crate) accepted: Vec<Accepted>,
-    pub(crate) frame: Vec<u8>,
+    pub(crate) frame: Frame,
+    pub(crate) logged: Logged,
     pub(crate) flushed_at_ns: u64,
+    pub(crate) written_at_ns: u64,
     pub(crate) log_bytes_at_flush: u64,
+}
+
+/// What the log has introduced since it was last rotated.
+#[derive(Debug, Default)]
+pub(crate) struct Logged {
+    series: Vec<u64>,
+    pairs: RoaringBitmap,
+    scratch: Vec<PairRef>,
+}
+
+impl Logged {
+    pub(crate) fn clear(&mut self) {
+        self.series.clear();
+        self.pairs.clear();
+    }
+
+    /// Puts into a frame what it needs to name a series.
+    #[inline]
+    pub(crate) fn introduce(&mut self, frame: &mut Frame, registry: &Registry, series: SeriesRef) {
+        let (word, bit) = (series as usize / 64, 1 << (series % 64));
+        if self.series.len() <= word {
+            self.series.resize(word + 1, 0);
+        }
+        if self.series[word] & bit == 0 {
+            self.series[word] |= bit;
+            self.introduce_new(frame, registry, series);
+        }
+    }
+
+    fn introduce_new(&mut self, frame: &mut Frame, registry: &Registry, series: SeriesRef) {
+        self.scratch.clear();
+        for pair in registry.pairs_of(series) {
+            if self.pairs.insert(pair) {
+                let (name, value) = registry.pair(pair);
+                frame.pair(pair, name, value);
+            }
+            self.scratch.push(pair);
+        }
+        frame.series(series, &self.scratch);
+    }
 }
 
 /// A generation that waits to become a block.
@@ -161,19 +230,14 @@ pub(crate) struct State {
     pub(crate) frozen: Vec<Frozen>,
     /// In the order in which they were written.
     pub(crate) blocks: Vec<Placed>,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct RawKnown {
-    pub(crate) young: HashMap<u128, KnownSeries>,
-    pub(crate) old: HashMap<u128, KnownSeries>,
+    pub(crate) tombstones: Arc<Vec<Tombstone>>,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) accepted: AtomicU64,
     pub(crate) repeated: AtomicU64,
-    pub(crate) refused: [AtomicU64; 4],
+    pub(crate) refused: [AtomicU64; 5],
     pub(crate) repeated_frames: AtomicU64,
     pub(crate) failures: AtomicU64,
     pub(crate) set_aside: AtomicU64,
@@ -192,7 +256,11 @@ pub struct Store {
     pub(crate) writer: Mutex<Writer>,
     /// Held by whoever flushes, compacts or removes blocks; keeps the manifest's copy.
     pub(crate) manifest: Mutex<Manifest>,
-    pub(crate) raw_known: RwLock<RawKnown>,
+    pub(crate) exemplars: Mutex<Exemplars>,
+    pub(crate) metadata: Mutex<MetadataTable>,
+    pub(crate) cache: Arc<BlockCache>,
+    /// Blocks that a reader found damaged.
+    pub(crate) damaged: Arc<Mutex<BTreeSet<u64>>>,
     pub(crate) counters: Counters,
     pub(crate) compaction_failed: AtomicBool,
     _lock: Box<dyn FileLock>,
@@ -220,10 +288,12 @@ impl Store {
         };
         let counters = Counters::default();
         manifest.remove_leftovers(fs.as_ref(), &dir)?;
+        let cache = Cache::new(options.cache_bytes);
+        let tombstones = Arc::new(tombstones::read(fs.as_ref(), &dir)?);
         let (blocks, damaged) = manifest.open_files(
             fs.as_ref(),
             &dir,
-            |path| Block::open(fs.as_ref(), path).map_err(OpenError::from),
+            |path| Block::open(fs.as_ref(), path, &cache).map_err(OpenError::from),
             |error| matches!(error, OpenError::Block(error) if error.is_damage()),
         )?;
         for report in &damaged {
@@ -259,18 +329,24 @@ impl Store {
                 active: Arc::default(),
                 frozen: Vec::new(),
                 blocks,
+                tombstones,
             }),
             writer: Mutex::new(Writer {
                 newest: Vec::new(),
                 deliveries: Deliveries::new(),
                 accepted: Vec::new(),
-                frame: Vec::new(),
+                frame: Frame::default(),
+                logged: Logged::default(),
                 flushed_at_ns,
+                written_at_ns: flushed_at_ns,
                 log_bytes_at_flush: 0,
             }),
             key: manifest.key,
             manifest: Mutex::new(manifest),
-            raw_known: RwLock::default(),
+            exemplars: Mutex::default(),
+            metadata: Mutex::default(),
+            cache,
+            damaged: Arc::default(),
             counters,
             compaction_failed: AtomicBool::new(false),
             fs,
@@ -289,19 +365,9 @@ impl Store {
         xxh3_128_with_seed(raw, self.key)
     }
 
-    /// The series that came with these raw bytes before, while it is remembered.
-    pub fn known(&self, raw_hash: u128) -> Option<KnownSeries> {
-        let known = self.raw_known.read();
-        known
-            .young
-            .get(&raw_hash)
-            .or_else(|| known.old.get(&raw_hash))
-            .cloned()
-    }
-
     /// Numbers for the program's own metrics.
     pub fn stats(&self) -> Stats {
-        let flush_due = u64::from(self.is_flush_due());
+        let flush_due = u64::from(self.is_flush_wanted());
         let forgotten_senders = self.writer.lock().deliveries.forgotten();
         let is_compaction_due = self
             .manifest
@@ -324,10 +390,12 @@ impl Store {
             repeated_frames: count(&self.counters.repeated_frames),
             forgotten_senders,
             series: state.registry.len() as u64,
+            exemplars: self.exemplars.lock().len() as u64,
             head_samples: head,
             blocks: state.blocks.len() as u64,
             block_bytes: state.blocks.iter().map(|b| b.block.size_bytes()).sum(),
             log_bytes: self.journal.bytes(),
+            cache_bytes: self.cache.bytes() as u64,
             failures: count(&self.counters.failures),
             set_aside: count(&self.counters.set_aside),
             pending_work: flush_due + state.frozen.len() as u64 + compactions,
@@ -336,6 +404,13 @@ impl Store {
 }
 
 impl Writer {
+    pub(crate) fn newest_of(&self, number: SeriesRef) -> Newest {
+        self.newest
+            .get(number as usize)
+            .copied()
+            .unwrap_or(NONE_YET)
+    }
+
     pub(crate) fn set_newest(&mut self, number: SeriesRef, newest: Newest) {
         let index = number as usize;
         if self.newest.len() <= index {

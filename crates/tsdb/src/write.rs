@@ -5,20 +5,17 @@ use std::sync::atomic::Ordering;
 
 use kittiwake_journal::{JournalError, Sequence};
 use kittiwake_model::delivery::{Origin, Verdict};
-use kittiwake_model::{Labels, SeriesHash};
+use kittiwake_model::{Columns, Labels};
+use parking_lot::RwLockReadGuard;
 
 use crate::batch::{Batch, KnownSeries, Named};
-use crate::head::Accepted;
+use crate::head::{Accepted, Sample};
+use crate::histogram;
 use crate::registry::{Registry, SeriesRef};
 use crate::store::{NONE_YET, Newest, State, Store, Writer};
-use crate::wal;
 
 /// Frozen generations that may wait for the disk before writes are refused.
 const FROZEN_MAX: usize = 3;
-/// Samples of one frame of the log.
-const FRAME_SAMPLES: usize = 150_000;
-/// Raw label bytes that are known by their hash, in each of two generations.
-const RAW_KNOWN_MAX: usize = 1 << 20;
 
 /// Why a request was not stored at all.
 #[derive(Debug, thiserror::Error)]
@@ -48,15 +45,18 @@ pub enum Refusal {
     TooOld,
     /// The store has as many series as it may.
     SeriesLimit,
+    /// A histogram has more buckets than are stored.
+    TooManyBuckets,
 }
 
 impl Refusal {
-    /// All reasons, in the order of [`Stats::refused`].
-    pub const ALL: [Self; 4] = [
+    /// All reasons, in the order of [`crate::Stats::refused`].
+    pub const ALL: [Self; 5] = [
         Self::OutOfOrder,
         Self::DuplicateTime,
         Self::TooOld,
         Self::SeriesLimit,
+        Self::TooManyBuckets,
     ];
 
     /// The reason as a label's value.
@@ -66,6 +66,7 @@ impl Refusal {
             Self::DuplicateTime => "duplicate_timestamp",
             Self::TooOld => "too_old",
             Self::SeriesLimit => "series_limit",
+            Self::TooManyBuckets => "too_many_buckets",
         }
     }
 }
@@ -87,7 +88,33 @@ pub struct Written {
     pub sequence: Sequence,
 }
 
+/// Knows series by the bytes that named them before. While it lives no series becomes known
+/// or leaves, so it must be gone before [`Store::write`] is called.
+#[derive(Debug)]
+pub struct Names<'a> {
+    state: RwLockReadGuard<'a, State>,
+    next: SeriesRef,
+}
+
+impl Names<'_> {
+    /// The series whose labels came as these raw bytes before, by [`Store::raw_hash`].
+    #[inline]
+    pub fn known(&mut self, raw_hash: u128) -> Option<KnownSeries> {
+        let (series, hash) = self.state.registry.find_raw(raw_hash, self.next)?;
+        self.next = series + 1;
+        Some(KnownSeries { series, hash })
+    }
+}
+
 impl Store {
+    /// The series by the bytes that named them.
+    pub fn names(&self) -> Names<'_> {
+        Names {
+            state: self.state.read(),
+            next: 0,
+        }
+    }
+
     /// Stores a batch, as a whole or not at all, apart from samples that are refused each by
     /// itself. When this returns the batch is visible, and survives the end of the process.
     pub fn write(&self, batch: &Batch, origin: Option<&Origin>) -> Result<Written, WriteError> {
@@ -117,8 +144,9 @@ impl Store {
                 "blocks cannot be written, see the log for why".to_owned(),
             ));
         }
-        let (series, new) = self.name_series(batch);
+        let (series, new) = self.name_series(batch)?;
         let writer = &mut *writer;
+        self.learn_newest(writer, batch, &series, &new);
         let mut written = Written::default();
         let mut undo = Vec::new();
         self.judge(
@@ -129,16 +157,19 @@ impl Store {
             &mut written,
             &mut undo,
         );
-        match self.log(writer, &new, origin) {
+        match self.log(writer, batch, &series, origin) {
             Ok(sequence) => written.sequence = sequence,
             Err(error) => {
                 for (series, newest) in undo.into_iter().rev() {
                     writer.newest[series as usize] = newest;
                 }
                 let mut state = self.state.write();
-                for (series, _) in &new {
+                for series in &new {
                     state.registry.remove(*series);
                 }
+                drop(state);
+                // Numbers that went with them may be given again, to others.
+                writer.logged.clear();
                 return Err(if error.is_full() {
                     WriteError::Full(error.to_string())
                 } else {
@@ -146,7 +177,11 @@ impl Store {
                 });
             }
         }
-        self.state.read().active.append(&writer.accepted);
+        let state = self.state.read();
+        state.active.append(&writer.accepted, &batch.columns);
+        drop(state);
+        writer.written_at_ns = self.clock.monotonic_ns();
+        self.keep_beside(batch, &series);
         if let Some(origin) = origin {
             writer
                 .deliveries
@@ -180,15 +215,18 @@ impl Store {
     /// The numbers of a batch's series, `None` where the limit leaves no room, and those that
     /// are new.
     #[allow(clippy::type_complexity)]
-    fn name_series(&self, batch: &Batch) -> (Vec<Option<SeriesRef>>, Vec<(SeriesRef, Labels)>) {
+    fn name_series(
+        &self,
+        batch: &Batch,
+    ) -> Result<(Vec<Option<SeriesRef>>, Vec<SeriesRef>), WriteError> {
         let mut series = Vec::with_capacity(batch.runs.len());
         {
             let state = self.state.read();
+            let registry = &state.registry;
             for run in &batch.runs {
                 series.push(match &run.named {
-                    Named::Known(k) if is_same(&state.registry, k.series, k.hash) => Some(k.series),
-                    Named::Known(k) => state.registry.find(&k.labels),
-                    Named::Labels(labels, _) => state.registry.find(labels),
+                    Named::Known(known) => Some(still_known(registry, *known)?),
+                    Named::Labels(labels, _) => registry.find(labels),
                 });
             }
         }
@@ -196,19 +234,65 @@ impl Store {
         if series.iter().any(Option::is_none) {
             let mut state = self.state.write();
             for (run, slot) in batch.runs.iter().zip(&mut series) {
-                if slot.is_some() || state.registry.len() >= self.options.series_max {
+                let Named::Labels(labels, _) = &run.named else {
+                    continue;
+                };
+                if slot.is_some() {
                     continue;
                 }
-                let (Named::Known(KnownSeries { labels, .. }) | Named::Labels(labels, _)) =
-                    &run.named;
+                if state.registry.len() >= self.options.series_max {
+                    *slot = state.registry.find(labels);
+                    continue;
+                }
                 let (number, is_new) = state.registry.insert(labels);
                 *slot = Some(number);
                 if is_new {
-                    new.push((number, labels.clone()));
+                    new.push(number);
                 }
             }
         }
-        (series, new)
+        Ok((series, new))
+    }
+
+    /// Looks up the newest samples of series that are new to memory in blocks, where these can
+    /// have newer ones than the batch.
+    fn learn_newest(
+        &self,
+        writer: &mut Writer,
+        batch: &Batch,
+        series: &[Option<SeriesRef>],
+        new: &[SeriesRef],
+    ) {
+        if new.is_empty() {
+            return;
+        }
+        let state = self.state.read();
+        let newest_ms = state.blocks.iter().map(|b| b.meta.end).max();
+        let Some(newest_ms) = newest_ms else { return };
+        for (run, number) in batch.runs.iter().zip(series) {
+            let (Named::Labels(labels, _), Some(number)) = (&run.named, number) else {
+                continue;
+            };
+            let first_ms = batch.columns.times[run.samples.clone()].iter().min();
+            let is_new = || new.binary_search(number).is_ok() || new.contains(number);
+            if first_ms.is_none_or(|first| *first > newest_ms) || !is_new() {
+                continue;
+            }
+            let mut found = NONE_YET;
+            for placed in &state.blocks {
+                if placed.meta.end <= found.time_ms {
+                    continue;
+                }
+                // What cannot be read is reported by those who read it.
+                let last = placed.block.last_sample(labels).ok().flatten();
+                if let Some((time_ms, bits)) = last.filter(|l| l.0 > found.time_ms) {
+                    found = Newest { time_ms, bits };
+                }
+            }
+            if writer.newest_of(*number).time_ms < found.time_ms {
+                writer.set_newest(*number, found);
+            }
+        }
     }
 
     /// Decides about each sample; `writer.accepted` then has those to be stored.
@@ -228,23 +312,32 @@ impl Store {
         };
         // Samples of this batch by time, made only once one of them is not the newest.
         let mut in_batch: Option<HashMap<(SeriesRef, i64), u64>> = None;
+        let columns = &batch.columns;
         let state = self.state.read();
+        undo.reserve(batch.runs.len());
         for (run, number) in batch.runs.iter().zip(series) {
             for at in run.samples.clone() {
-                let (time_ms, value) = (batch.columns.times[at], batch.columns.values[at]);
+                let sample = Sample::of(columns, at);
                 let refusal = match *number {
                     None => Some(Refusal::SeriesLimit),
-                    Some(_) if time_ms < oldest_ms => Some(Refusal::TooOld),
+                    Some(_) if sample.time_ms < oldest_ms => Some(Refusal::TooOld),
+                    Some(_)
+                        if sample.histogram.is_some_and(|h| {
+                            histogram::page_numbers(h) > histogram::BUCKETS_MAX
+                        }) =>
+                    {
+                        Some(Refusal::TooManyBuckets)
+                    }
                     Some(number) => {
                         if writer.newest.len() <= number as usize {
                             writer.newest.resize(number as usize + 1, NONE_YET);
                         }
                         let newest = &mut writer.newest[number as usize];
-                        let bits = value.to_bits();
-                        let sample = Accepted {
+                        let time_ms = sample.time_ms;
+                        let bits = sample.bits();
+                        let accepted = Accepted {
                             series: number,
-                            time_ms,
-                            value,
+                            at: at as u32,
                         };
                         if time_ms > newest.time_ms {
                             undo.push((number, *newest));
@@ -252,16 +345,12 @@ impl Store {
                             if let Some(in_batch) = &mut in_batch {
                                 in_batch.insert((number, time_ms), bits);
                             }
-                            writer.accepted.push(sample);
+                            writer.accepted.push(accepted);
                             written.accepted += 1;
                             None
                         } else {
-                            let accepted = &writer.accepted;
-                            let in_batch = in_batch.get_or_insert_with(|| {
-                                let all = accepted.iter();
-                                all.map(|a| ((a.series, a.time_ms), a.value.to_bits()))
-                                    .collect()
-                            });
+                            let in_batch =
+                                in_batch.get_or_insert_with(|| by_time(&writer.accepted, columns));
                             let there = if time_ms == newest.time_ms {
                                 Some(newest.bits)
                             } else {
@@ -281,7 +370,7 @@ impl Store {
                                         <= self.options.out_of_order_ms =>
                                 {
                                     in_batch.insert((number, time_ms), bits);
-                                    writer.accepted.push(sample);
+                                    writer.accepted.push(accepted);
                                     written.accepted += 1;
                                     None
                                 }
@@ -294,9 +383,11 @@ impl Store {
                     written.refused += 1;
                     self.counters.refused[refusal as usize].fetch_add(1, Ordering::Relaxed);
                     if written.first_refused.is_none() {
-                        let (Named::Known(KnownSeries { labels, .. }) | Named::Labels(labels, _)) =
-                            &run.named;
-                        written.first_refused = Some((labels.clone(), time_ms, refusal));
+                        let labels = match &run.named {
+                            Named::Labels(labels, _) => Some(labels.clone()),
+                            Named::Known(known) => state.registry.labels(known.series),
+                        };
+                        written.first_refused = labels.map(|l| (l, sample.time_ms, refusal));
                     }
                 }
             }
@@ -308,42 +399,76 @@ impl Store {
     fn log(
         &self,
         writer: &mut Writer,
-        new: &[(SeriesRef, Labels)],
+        batch: &Batch,
+        series: &[Option<SeriesRef>],
         origin: Option<&Origin>,
     ) -> Result<Sequence, JournalError> {
-        let frame = &mut writer.frame;
-        let mut rest_new = new;
-        let label_bytes = |rest: &[(SeriesRef, Labels)]| {
-            let mut bytes = 0;
-            let fitting = rest.iter().take_while(|(_, labels)| {
-                bytes += labels.as_packed().len() + 8;
-                bytes <= wal::FRAME_BYTES
-            });
-            fitting.count().max(1).min(rest.len())
-        };
-        loop {
-            let now = label_bytes(rest_new);
-            if now == rest_new.len() {
-                break;
+        let state = self.state.read();
+        let Writer {
+            frame,
+            logged,
+            accepted,
+            ..
+        } = writer;
+        frame.clear();
+        for one in accepted.iter() {
+            logged.introduce(frame, &state.registry, one.series);
+            frame.sample(one.series, &Sample::of(&batch.columns, one.at as usize));
+            if frame.is_full() {
+                self.journal.append(&frame.parts())?;
+                frame.clear();
             }
-            frame.clear();
-            wal::put_samples(frame, &rest_new[..now], None, &[]);
-            self.journal.append(&[frame])?;
-            rest_new = &rest_new[now..];
         }
-        let mut rest = &writer.accepted[..];
-        if rest.is_empty() && rest_new.is_empty() && origin.is_none() {
+        let exemplars = self.exemplars.lock();
+        for (run, exemplar) in &batch.exemplars {
+            let Some(number) = series.get(*run).copied().flatten() else {
+                continue;
+            };
+            if !exemplars.is_repeat(number, exemplar) {
+                logged.introduce(frame, &state.registry, number);
+                frame.exemplar(number, exemplar);
+            }
+            if frame.is_full() {
+                self.journal.append(&frame.parts())?;
+                frame.clear();
+            }
+        }
+        drop(exemplars);
+        let known = self.metadata.lock();
+        for (name, metadata) in &batch.metadata {
+            if !known.is_known(name, metadata) {
+                frame.metadata(name, metadata);
+            }
+            if frame.is_full() {
+                self.journal.append(&frame.parts())?;
+                frame.clear();
+            }
+        }
+        drop(known);
+        if let Some(origin) = origin {
+            frame.origin(origin);
+        }
+        if frame.is_empty() {
             return Ok(self.journal.next_seq().saturating_sub(1));
         }
-        loop {
-            let (now, later) = rest.split_at(rest.len().min(FRAME_SAMPLES));
-            frame.clear();
-            wal::put_samples(frame, rest_new, origin.filter(|_| later.is_empty()), now);
-            let sequence = self.journal.append(&[frame])?;
-            rest_new = &[];
-            rest = later;
-            if rest.is_empty() {
-                return Ok(sequence);
+        self.journal.append(&frame.parts())
+    }
+
+    fn keep_beside(&self, batch: &Batch, series: &[Option<SeriesRef>]) {
+        if !batch.exemplars.is_empty() {
+            let mut exemplars = self.exemplars.lock();
+            for (run, exemplar) in &batch.exemplars {
+                if let Some(number) = series.get(*run).copied().flatten()
+                    && !exemplars.is_repeat(number, exemplar)
+                {
+                    exemplars.push(number, exemplar.clone(), self.options.exemplars_max);
+                }
+            }
+        }
+        if !batch.metadata.is_empty() {
+            let mut known = self.metadata.lock();
+            for (name, metadata) in &batch.metadata {
+                known.put(name.clone(), metadata.clone());
             }
         }
     }
@@ -353,32 +478,31 @@ impl Store {
         if !batch.runs.iter().any(|r| unknown(&r.named)) {
             return;
         }
-        let state = self.state.read();
-        let mut known = self.raw_known.write();
+        let mut state = self.state.write();
         for (run, number) in batch.runs.iter().zip(series) {
-            let (Named::Labels(_, Some(raw)), Some(number)) = (&run.named, number) else {
-                continue;
-            };
-            let Some(of) = state.registry.get(*number) else {
-                continue;
-            };
-            if known.young.len() >= RAW_KNOWN_MAX {
-                known.old = std::mem::take(&mut known.young);
+            if let (Named::Labels(_, Some(raw)), Some(number)) = (&run.named, number) {
+                state.registry.remember_raw(*number, *raw);
             }
-            known.young.insert(
-                *raw,
-                KnownSeries {
-                    series: *number,
-                    hash: of.hash,
-                    labels: of.labels.clone(),
-                },
-            );
         }
     }
 }
 
-fn is_same(registry: &Registry, series: SeriesRef, hash: SeriesHash) -> bool {
-    registry.get(series).is_some_and(|k| k.hash == hash)
+/// A series that left memory between being looked up and being written is rare enough to be
+/// sent again.
+fn still_known(registry: &Registry, known: KnownSeries) -> Result<SeriesRef, WriteError> {
+    if registry.hash(known.series) == Some(known.hash) {
+        return Ok(known.series);
+    }
+    registry.find_hash(known.hash).ok_or_else(|| {
+        WriteError::Full("a series left memory while the request was read".to_owned())
+    })
+}
+
+fn by_time(accepted: &[Accepted], columns: &Columns) -> HashMap<(SeriesRef, i64), u64> {
+    let all = accepted.iter();
+    all.map(|a| (a.series, Sample::of(columns, a.at as usize)))
+        .map(|(series, sample)| ((series, sample.time_ms), sample.bits()))
+        .collect()
 }
 
 fn head_bits(state: &State, series: SeriesRef, time_ms: i64) -> Option<u64> {

@@ -1,0 +1,116 @@
+//! What was read from blocks and may be wanted again, up to a number of bytes.
+//!
+//! There are two generations: what is used moves to the young one, and when that is full the
+//! old one goes. So nothing is counted or linked per use, and the bound always holds.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+/// A block's name in the cache, what kind of part of it, and which.
+pub(crate) type Key = (u64, u8, u32);
+
+#[derive(Debug)]
+pub(crate) struct Cache<V> {
+    generations: Mutex<Generations<V>>,
+    bytes_max: usize,
+    next_block: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Generations<V> {
+    young: HashMap<Key, (V, usize)>,
+    old: HashMap<Key, (V, usize)>,
+    young_bytes: usize,
+}
+
+impl<V: Clone> Cache<V> {
+    pub(crate) fn new(bytes_max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            generations: Mutex::new(Generations {
+                young: HashMap::new(),
+                old: HashMap::new(),
+                young_bytes: 0,
+            }),
+            bytes_max,
+            next_block: AtomicU64::new(0),
+        })
+    }
+
+    /// A name for a block that no other has.
+    pub(crate) fn name_block(&self) -> u64 {
+        self.next_block.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn get(&self, key: Key) -> Option<V> {
+        let mut generations = self.generations.lock();
+        if let Some((value, _)) = generations.young.get(&key) {
+            return Some(value.clone());
+        }
+        let (value, bytes) = generations.old.remove(&key)?;
+        generations.put(key, value.clone(), bytes, self.bytes_max);
+        Some(value)
+    }
+
+    pub(crate) fn put(&self, key: Key, value: V, bytes: usize) {
+        let mut generations = self.generations.lock();
+        generations.put(key, value, bytes, self.bytes_max);
+    }
+
+    /// Lets go of all parts of a block.
+    pub(crate) fn forget(&self, block: u64) {
+        let mut generations = self.generations.lock();
+        generations.old.retain(|key, _| key.0 != block);
+        generations.young.retain(|key, _| key.0 != block);
+        let young = generations.young.values();
+        generations.young_bytes = young.map(|(_, bytes)| bytes).sum();
+    }
+
+    /// Bytes held now, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let generations = self.generations.lock();
+        let old: usize = generations.old.values().map(|(_, bytes)| bytes).sum();
+        generations.young_bytes + old
+    }
+}
+
+impl<V> Generations<V> {
+    fn put(&mut self, key: Key, value: V, bytes: usize, bytes_max: usize) {
+        // What is larger than a generation is used once and read again.
+        if bytes > bytes_max / 2 {
+            return;
+        }
+        if self.young_bytes + bytes > bytes_max / 2 {
+            self.old = std::mem::take(&mut self.young);
+            self.young_bytes = 0;
+        }
+        if let Some((_, before)) = self.young.insert(key, (value, bytes)) {
+            self.young_bytes -= before;
+        }
+        self.young_bytes += bytes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bound_holds_and_what_is_used_stays() {
+        let cache = Cache::new(100);
+        for part in 0..1000 {
+            cache.put((0, 0, part), part, 10);
+            assert!(cache.bytes() <= 100);
+            if part > 0 {
+                assert_eq!(cache.get((0, 0, 1)), (part >= 1).then_some(1));
+            }
+        }
+        assert_eq!(cache.get((0, 0, 2)), None);
+        cache.put((1, 0, 0), 7, 51);
+        assert_eq!(cache.get((1, 0, 0)), None, "too large to be kept");
+        cache.forget(0);
+        assert_eq!((cache.bytes(), cache.get((0, 0, 1))), (0, None));
+    }
+}

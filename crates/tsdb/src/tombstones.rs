@@ -1,0 +1,248 @@
+//! What was deleted: series and ranges of time, for blocks that were there at the time.
+//!
+//! A deletion hides samples at once; they leave the disk when their block is written anew, by
+//! compaction or on demand. Samples that come after the deletion are not hidden.
+
+use std::path::{Path, PathBuf};
+
+use kittiwake_env::{Fs, FsError};
+use kittiwake_journal::bytes::{Malformed, Reader, put_bytes, put_uvarint, put_varint};
+use kittiwake_model::{Columns, Labels, MatchOp, Matcher, MatcherError, TimeRange, matcher};
+
+use crate::head::append_range;
+
+const MAGIC: &[u8; 8] = b"KWMTOMBS";
+const VERSION: u32 = 1;
+const BYTES_MAX: u64 = 64 << 20;
+
+/// Why the list of deletions cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum TombstoneError {
+    /// The file system failed.
+    #[error(transparent)]
+    Fs(#[from] FsError),
+    /// A later version of this program wrote it.
+    #[error("{}: version {version} is not known to this build, which reads up to {VERSION}", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+    },
+    /// Bytes are missing or changed.
+    #[error("{}: damaged: {what}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// How.
+        what: String,
+    },
+}
+
+/// One deletion.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Tombstone {
+    /// All must match.
+    pub(crate) matchers: Vec<Matcher>,
+    pub(crate) range: TimeRange,
+    /// Blocks with smaller numbers are concerned.
+    pub(crate) before_block: u64,
+}
+
+impl Tombstone {
+    pub(crate) fn matches(&self, labels: &Labels) -> bool {
+        matcher::all_match(&self.matchers, labels)
+    }
+
+    /// Whether a block can have samples that it hides.
+    pub(crate) fn concerns(&self, block: u64, start_ms: i64, end_ms: i64) -> bool {
+        block < self.before_block && self.range.overlaps(start_ms, end_ms)
+    }
+
+    /// Takes what it hides out of a series' samples.
+    pub(crate) fn apply(&self, columns: &mut Columns) {
+        let hidden = columns.times.iter().any(|t| self.range.contains(*t));
+        if !hidden {
+            return;
+        }
+        let all = std::mem::take(columns);
+        if let Some(before) = self.range.start.checked_sub(1) {
+            let before = TimeRange::new(i64::MIN, before);
+            append_range(columns, &all, all.len(), before);
+        }
+        if let Some(after) = self.range.end.checked_add(1) {
+            append_range(columns, &all, all.len(), TimeRange::new(after, i64::MAX));
+        }
+    }
+}
+
+/// Where the deletions of a store lie.
+fn path(dir: &Path) -> PathBuf {
+    dir.join("TOMBSTONES")
+}
+
+/// Writes the deletions of a store; none of them is no file.
+pub(crate) fn write(fs: &dyn Fs, dir: &Path, all: &[Tombstone]) -> Result<(), TombstoneError> {
+    if all.is_empty() {
+        if fs.exists(&path(dir))? {
+            fs.remove(&path(dir))?;
+            fs.sync_dir(dir)?;
+        }
+        return Ok(());
+    }
+    fs.write_atomic(&path(dir), &[&encode(all)])?;
+    Ok(())
+}
+
+/// ```text
+/// magic (8) | version u32 | count | per deletion: matchers (count, then operator u8, name,
+/// value), first and last time varint, number of the first block that is not concerned |
+/// CRC u32 of all before
+/// ```
+fn encode(all: &[Tombstone]) -> Vec<u8> {
+    let mut out = MAGIC.to_vec();
+    out.extend_from_slice(&VERSION.to_le_bytes());
+    put_uvarint(&mut out, all.len() as u64);
+    for one in all {
+        put_uvarint(&mut out, one.matchers.len() as u64);
+        for matcher in &one.matchers {
+            out.push(match matcher.op() {
+                MatchOp::Equal => 0,
+                MatchOp::NotEqual => 1,
+                MatchOp::Regex => 2,
+                MatchOp::NotRegex => 3,
+            });
+            put_bytes(&mut out, matcher.name().as_bytes());
+            put_bytes(&mut out, matcher.value().as_bytes());
+        }
+        put_varint(&mut out, one.range.start);
+        put_varint(&mut out, one.range.end);
+        put_uvarint(&mut out, one.before_block);
+    }
+    let crc = crc32c::crc32c(&out);
+    out.extend_from_slice(&crc.to_le_bytes());
+    out
+}
+
+/// Reads the deletions of a store.
+pub(crate) fn read(fs: &dyn Fs, dir: &Path) -> Result<Vec<Tombstone>, TombstoneError> {
+    let path = path(dir);
+    if !fs.exists(&path)? {
+        return Ok(Vec::new());
+    }
+    let bytes = fs.read(&path, BYTES_MAX)?;
+    if let Some(rest) = bytes.strip_prefix(MAGIC)
+        && let Some((version, _)) = rest.split_first_chunk::<4>()
+        && u32::from_le_bytes(*version) != VERSION
+    {
+        let version = u32::from_le_bytes(*version);
+        return Err(TombstoneError::Version { path, version });
+    }
+    decode(&bytes).map_err(|what| TombstoneError::Damaged { path, what })
+}
+
+fn decode(bytes: &[u8]) -> Result<Vec<Tombstone>, String> {
+    let Some((body, crc)) = bytes.split_last_chunk::<4>() else {
+        return Err("too short".to_owned());
+    };
+    if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
+        return Err("checksum".to_owned());
+    }
+    let Some(body) = body.strip_prefix(MAGIC).and_then(|b| b.get(4..)) else {
+        return Err("not a list of deletions".to_owned());
+    };
+    records(&mut Reader::new(body))
+}
+
+fn records(reader: &mut Reader<'_>) -> Result<Vec<Tombstone>, String> {
+    let malformed = |error: Malformed| error.to_string();
+    let mut found = Vec::new();
+    for _ in 0..reader.count(4).map_err(malformed)? {
+        let mut matchers = Vec::new();
+        for _ in 0..reader.count(3).map_err(malformed)? {
+            let op = match reader.u8().map_err(malformed)? {
+                0 => MatchOp::Equal,
+                1 => MatchOp::NotEqual,
+                2 => MatchOp::Regex,
+                3 => MatchOp::NotRegex,
+                other => return Err(format!("operator {other}")),
+            };
+            let name = reader.text().map_err(malformed)?.to_owned();
+            let value = reader.text().map_err(malformed)?;
+            let one = Matcher::new(op, name, value).map_err(|e: MatcherError| e.to_string())?;
+            matchers.push(one);
+        }
+        let start = reader.varint().map_err(malformed)?;
+        let end = reader.varint().map_err(malformed)?;
+        found.push(Tombstone {
+            matchers,
+            range: TimeRange::new(start, end),
+            before_block: reader.uvarint().map_err(malformed)?,
+        });
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use kittiwake_env::SimFs;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn example() -> Vec<Tombstone> {
+        vec![Tombstone {
+            matchers: vec![
+                Matcher::equal("job", "x"),
+                Matcher::new(MatchOp::NotRegex, "a", "b.*").unwrap(),
+            ],
+            range: TimeRange::new(-5, i64::MAX),
+            before_block: 7,
+        }]
+    }
+
+    #[test]
+    fn deletions_come_back_and_damage_is_seen() {
+        let (fs, dir) = (SimFs::new(1), Path::new("/s"));
+        fs.create_dir_all(dir).unwrap();
+        assert_eq!(read(&fs, dir).unwrap(), []);
+        write(&fs, dir, &example()).unwrap();
+        assert_eq!(read(&fs, dir).unwrap(), example());
+        let good = encode(&example());
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            fs.write_atomic(&path(dir), &[&bad]).unwrap();
+            assert!(read(&fs, dir).is_err(), "byte {at}");
+        }
+        write(&fs, dir, &[]).unwrap();
+        assert_eq!(read(&fs, dir).unwrap(), []);
+    }
+
+    #[test]
+    fn the_format_stays() {
+        let hex = crate::golden::to_hex(&encode(&example()));
+        assert_eq!(hex, include_str!("../tests/golden/tombstones.hex").trim());
+    }
+
+    #[test]
+    fn what_is_hidden_leaves_and_the_rest_stays() {
+        let mut columns = Columns::default();
+        for time in 0..9 {
+            columns.push(time, time as f64);
+        }
+        let mut one = example().remove(0);
+        one.range = TimeRange::new(2, 6);
+        one.apply(&mut columns);
+        assert_eq!(columns.times, [0, 1, 7, 8]);
+        assert!(one.concerns(6, 6, 9) && !one.concerns(7, 6, 9) && !one.concerns(6, 7, 9));
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let _ = records(&mut Reader::new(&bytes));
+            let _ = decode(&bytes);
+        }
+    }
+}
