@@ -1,14 +1,22 @@
-//! Metrics as text: the Prometheus exposition format 0.0.4, and of OpenMetrics 1.0 what it
-//! takes to read samples.
+//! What a target says of itself: the Prometheus text format 0.0.4 and 1.0.0, OpenMetrics 1.0
+//! and 2.0, and the protobuf exposition.
 //!
-//! A target is scraped every few seconds and names the same series each time, so the parser
+//! A target is scraped every few seconds and names the same series each time, so [`Parser`]
 //! lends a series as its raw bytes, by which a scraper finds it again, and leaves their syntax
 //! to [`Sample::labels_into`], which is needed once for each series. Nothing is allocated per
-//! sample. Of OpenMetrics the lines' syntax is held to; how families may be grouped and which
-//! samples belong to a type is not. Source: the page "Exposition formats" of the Prometheus
-//! documentation, and the OpenMetrics 1.0 specification.
+//! sample of the text format. [`read`] goes over any of the formats and gives what all of them
+//! have in common: samples, native histograms, exemplars, start times, and what is said of the
+//! families. It holds OpenMetrics to the rules for families too. Sources: the page "Exposition
+//! formats" of the Prometheus documentation, the OpenMetrics 1.0 and 2.0 specifications, and
+//! `io.prometheus.client`'s `metrics.proto`.
 
+mod composite;
 mod cursor;
+mod family;
+mod nhcb;
+mod open_metrics;
+mod protobuf;
+mod read;
 mod writer;
 
 use std::borrow::Cow;
@@ -16,10 +24,13 @@ use std::borrow::Cow;
 use kittiwake_model::labels::METRIC_NAME;
 use kittiwake_model::{LabelError, Labels, TimestampMs};
 
+pub use family::Family;
+pub use read::{Entry, Options, ScrapedExemplar, read};
 pub use writer::Writer;
 
-use crate::float::parse_float;
+use crate::float::{parse_float, push_label_float};
 use crate::label_text::label_name_len;
+use crate::proto::Malformed;
 use cursor::{Cursor, unescaped};
 
 /// What the `Content-Type` header says of [`Writer`]'s text.
@@ -54,6 +65,19 @@ pub enum ExpositionError {
         /// What is wrong with them.
         source: LabelError,
     },
+    /// A family is not as its type must be.
+    #[error("line {line}: family {name:?}: {problem}")]
+    Family {
+        /// The line at which that was seen, from 1.
+        line: usize,
+        /// The family.
+        name: String,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// A protobuf exposition cannot be read.
+    #[error(transparent)]
+    Protobuf(#[from] Malformed),
 }
 
 /// Which format a text is in.
@@ -63,17 +87,40 @@ pub enum Format {
     Prometheus,
     /// OpenMetrics 1.0: times in seconds, one blank, `# EOF` at the end.
     OpenMetrics,
+    /// OpenMetrics 2.0: whole histograms and summaries in a line, start times inline.
+    OpenMetrics2,
+    /// Families of `io.prometheus.client`, each with its length in front.
+    Protobuf,
 }
 
 impl Format {
     /// The format that a `Content-Type` header names; Prometheus' for all that is not known.
     pub fn of_content_type(content_type: &str) -> Self {
-        let media_type = content_type.split(';').next().unwrap_or_default().trim();
-        if media_type.eq_ignore_ascii_case("application/openmetrics-text") {
-            Self::OpenMetrics
-        } else {
-            Self::Prometheus
+        Self::known_content_type(content_type).unwrap_or(Self::Prometheus)
+    }
+
+    /// The format that a `Content-Type` header names, if it is one of them.
+    pub fn known_content_type(content_type: &str) -> Option<Self> {
+        let mut parts = content_type.split(';').map(str::trim);
+        let media_type = parts.next().unwrap_or_default().to_ascii_lowercase();
+        match media_type.as_str() {
+            "application/openmetrics-text" => {
+                let version = parts.find_map(|part| part.strip_prefix("version="));
+                Some(match version {
+                    Some(version) if version.trim_matches('"').starts_with("2.") => {
+                        Self::OpenMetrics2
+                    }
+                    _ => Self::OpenMetrics,
+                })
+            }
+            "application/vnd.google.protobuf" => Some(Self::Protobuf),
+            "text/plain" => Some(Self::Prometheus),
+            _ => None,
         }
+    }
+
+    fn is_open_metrics(self) -> bool {
+        matches!(self, Self::OpenMetrics | Self::OpenMetrics2)
     }
 }
 
@@ -156,6 +203,9 @@ pub enum Item<'a> {
     },
     /// A sample.
     Sample(Sample<'a>),
+    /// A whole histogram or summary: its series, times and exemplars, with NaN for a value,
+    /// and what stands between the braces. Only in OpenMetrics 2.0.
+    Composite(Sample<'a>, &'a [u8]),
 }
 
 /// One sample.
@@ -168,6 +218,12 @@ pub struct Sample<'a> {
     pub value: f64,
     /// When, if the target says so.
     pub time_ms: Option<TimestampMs>,
+    /// When its counting began, if the target says so.
+    pub start_ms: Option<TimestampMs>,
+    /// Its exemplars as they stand in the line, from the first `#`; their syntax is right.
+    exemplars: &'a [u8],
+    /// The type that was named last.
+    kind: MetricType,
     /// The line, from 1.
     pub line: usize,
     /// The byte in the line at which the series starts, from 0.
@@ -177,8 +233,31 @@ pub struct Sample<'a> {
 
 impl<'a> Sample<'a> {
     /// Replaces `into` by the labels, sorted by name, `__name__` among them, without those
-    /// whose value is empty.
+    /// whose value is empty. The bounds of buckets and quantiles are written as Prometheus 3
+    /// stores them: `1.0`, not `1`.
     pub fn labels_into(
+        &self,
+        labels_max: usize,
+        into: &mut Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    ) -> Result<(), ExpositionError> {
+        self.raw_labels_into(labels_max, into)?;
+        let bound = match self.kind {
+            MetricType::Histogram => "le",
+            MetricType::Summary => "quantile",
+            _ => return Ok(()),
+        };
+        for (_, value) in into.iter_mut().filter(|(name, _)| name == bound) {
+            if let Some(number) = parse_float(value.as_bytes()) {
+                let mut text = String::new();
+                push_label_float(&mut text, number);
+                *value = text.into();
+            }
+        }
+        Ok(())
+    }
+
+    /// The labels as [`Self::labels_into`] gives them, with all values as they stand there.
+    fn raw_labels_into(
         &self,
         labels_max: usize,
         into: &mut Vec<(Cow<'a, str>, Cow<'a, str>)>,
@@ -191,7 +270,7 @@ impl<'a> Sample<'a> {
         }
         cursor.blanks();
         if !cursor.at_end() {
-            self.braces_into(&mut cursor, labels_max, into)?;
+            braces_into(&mut cursor, self.format, labels_max, into)?;
         }
         if into.len() > labels_max {
             let max = labels_max;
@@ -212,61 +291,6 @@ impl<'a> Sample<'a> {
         Ok(())
     }
 
-    fn braces_into(
-        &self,
-        cursor: &mut Cursor<'a>,
-        labels_max: usize,
-        into: &mut Vec<(Cow<'a, str>, Cow<'a, str>)>,
-    ) -> Result<(), ExpositionError> {
-        let mut named = !into.is_empty();
-        cursor.expect(b'{', "`{` or a blank and a value")?;
-        let mut first = true;
-        loop {
-            cursor.blanks();
-            // OpenMetrics has no comma behind the last label.
-            if (first || self.format == Format::Prometheus) && cursor.take(b'}') {
-                break;
-            }
-            first = false;
-            if into.len() > labels_max {
-                let (line, max) = (self.line, labels_max);
-                return Err(ExpositionError::TooMany { line, max });
-            }
-            let start = cursor.position();
-            let quoted = cursor.peek() == Some(b'"');
-            let name = if quoted {
-                cursor.quoted()?
-            } else {
-                let len = label_name_len(cursor.rest());
-                cursor
-                    .take_name(len)
-                    .ok_or_else(|| cursor.wanted("a label name or `}`"))?
-                    .into()
-            };
-            if name.is_empty() {
-                return Err(cursor.wanted_at(start, "a name that is not empty"));
-            }
-            cursor.blanks();
-            if quoted && !named && cursor.peek() != Some(b'=') {
-                into.push((METRIC_NAME.into(), name));
-                named = true;
-            } else {
-                cursor.expect(b'=', "`=`")?;
-                cursor.blanks();
-                into.push((name, cursor.quoted()?));
-            }
-            cursor.blanks();
-            if !cursor.take(b',') {
-                cursor.expect(b'}', "`,` or `}`")?;
-                break;
-            }
-        }
-        if cursor.at_end() {
-            return Ok(());
-        }
-        Err(cursor.wanted("a blank and a value"))
-    }
-
     /// The labels as a set that can be kept.
     pub fn labels(&self, labels_max: usize) -> Result<Labels, ExpositionError> {
         let mut pairs = Vec::new();
@@ -274,6 +298,62 @@ impl<'a> Sample<'a> {
         let line = self.line;
         Labels::from_pairs(pairs).map_err(|source| ExpositionError::Labels { line, source })
     }
+}
+
+/// Appends the labels between braces; a name alone in quotes is the metric's.
+fn braces_into<'a>(
+    cursor: &mut Cursor<'a>,
+    format: Format,
+    labels_max: usize,
+    into: &mut Vec<(Cow<'a, str>, Cow<'a, str>)>,
+) -> Result<(), ExpositionError> {
+    let mut named = !into.is_empty();
+    cursor.expect(b'{', "`{` or a blank and a value")?;
+    let mut first = true;
+    loop {
+        cursor.blanks();
+        // OpenMetrics has no comma behind the last label.
+        if (first || format == Format::Prometheus) && cursor.take(b'}') {
+            break;
+        }
+        first = false;
+        if into.len() > labels_max {
+            let (line, max) = (cursor.line(), labels_max);
+            return Err(ExpositionError::TooMany { line, max });
+        }
+        let start = cursor.position();
+        let quoted = cursor.peek() == Some(b'"');
+        let name = if quoted {
+            cursor.quoted()?
+        } else {
+            let len = label_name_len(cursor.rest());
+            cursor
+                .take_name(len)
+                .ok_or_else(|| cursor.wanted("a label name or `}`"))?
+                .into()
+        };
+        if name.is_empty() {
+            return Err(cursor.wanted_at(start, "a name that is not empty"));
+        }
+        cursor.blanks();
+        if quoted && !named && cursor.peek() != Some(b'=') {
+            into.push((METRIC_NAME.into(), name));
+            named = true;
+        } else {
+            cursor.expect(b'=', "`=`")?;
+            cursor.blanks();
+            into.push((name, cursor.quoted()?));
+        }
+        cursor.blanks();
+        if !cursor.take(b',') {
+            cursor.expect(b'}', "`,` or `}`")?;
+            break;
+        }
+    }
+    if cursor.at_end() {
+        return Ok(());
+    }
+    Err(cursor.wanted("a blank and a value"))
 }
 
 /// How many bytes at the start are a metric's name: a label's, or `:`.
@@ -293,6 +373,7 @@ pub struct Parser<'a> {
     rest: &'a [u8],
     line: usize,
     format: Format,
+    kind: MetricType,
     ended: bool,
 }
 
@@ -303,6 +384,7 @@ impl<'a> Parser<'a> {
             rest: text,
             line: 0,
             format,
+            kind: MetricType::Unknown,
             ended: false,
         }
     }
@@ -320,7 +402,7 @@ impl<'a> Parser<'a> {
                 return Ok(Some(item));
             }
         }
-        if self.format == Format::OpenMetrics && !self.ended {
+        if self.format.is_open_metrics() && !self.ended {
             return Err(Cursor::new(&[], self.line + 1, 0, self.format).wanted("`# EOF`"));
         }
         if !self.rest.is_empty() {
@@ -334,19 +416,29 @@ impl<'a> Parser<'a> {
     #[inline]
     fn item(&mut self, line: &'a [u8]) -> Result<Option<Item<'a>>, ExpositionError> {
         let mut cursor = Cursor::new(line, self.line, 0, self.format);
-        if self.format == Format::OpenMetrics {
-            return match line.first() {
-                Some(b'#') => self.open_metrics_comment(cursor),
-                _ => open_metrics_sample(cursor).map(Some),
-            };
+        let item = if self.format.is_open_metrics() {
+            match line.first() {
+                Some(b'#') => self.open_metrics_comment(cursor)?,
+                _ => Some(open_metrics::sample(cursor, self.format, self.kind)?),
+            }
+        } else {
+            cursor.trim_return();
+            cursor.blanks();
+            match cursor.peek() {
+                None => None,
+                Some(b'#') => comment(cursor)?,
+                Some(_) => Some(sample(cursor, self.kind)?),
+            }
+        };
+        if let Some(Item::Type { kind, .. }) = item {
+            self.kind = kind;
         }
-        cursor.trim_return();
-        cursor.blanks();
-        match cursor.peek() {
-            None => Ok(None),
-            Some(b'#') => comment(cursor),
-            Some(_) => sample(cursor).map(Some),
-        }
+        Ok(item)
+    }
+
+    /// The line that was read last, from 1.
+    fn line(&self) -> usize {
+        self.line
     }
 
     fn open_metrics_comment(
@@ -381,7 +473,9 @@ impl<'a> Parser<'a> {
         }
         let unit = std::str::from_utf8(word).ok().filter(|unit| {
             let stem = name.strip_suffix(unit);
-            unit.is_empty() || stem.is_some_and(|stem| stem.ends_with('_'))
+            self.format == Format::OpenMetrics2
+                || unit.is_empty()
+                || stem.is_some_and(|stem| stem.ends_with('_'))
         });
         let unit = unit.ok_or_else(|| cursor.wanted_at(start, "the unit that the name ends in"))?;
         Ok(Some(Item::Unit { name, unit }))
@@ -445,7 +539,7 @@ const VALUE: &str = "a number, NaN, +Inf or -Inf";
 /// A sample of 0.0.4. Neither a value nor a time has a brace, so that the labels' end is found
 /// from the line's end, without looking into them.
 #[inline]
-fn sample(mut cursor: Cursor<'_>) -> Result<Item<'_>, ExpositionError> {
+fn sample(mut cursor: Cursor<'_>, kind: MetricType) -> Result<Item<'_>, ExpositionError> {
     let column = cursor.position();
     let rest = cursor.rest();
     let len = match memchr::memrchr(b'}', rest) {
@@ -471,79 +565,13 @@ fn sample(mut cursor: Cursor<'_>) -> Result<Item<'_>, ExpositionError> {
         series,
         value,
         time_ms,
+        start_ms: None,
+        exemplars: &[],
+        kind,
         line: cursor.line(),
         column,
         format: Format::Prometheus,
     }))
-}
-
-/// A sample of OpenMetrics. Its exemplar may have braces too, so quotes are respected.
-fn open_metrics_sample(mut cursor: Cursor<'_>) -> Result<Item<'_>, ExpositionError> {
-    let rest = cursor.rest();
-    let name_len = memchr::memchr2(b'{', b' ', rest).unwrap_or(rest.len());
-    if name_len == rest.len() {
-        return Err(cursor.wanted_at(name_len, "a blank and a value"));
-    }
-    let len = if rest[name_len] == b'{' {
-        name_len + cursor.braces_len(name_len)?
-    } else {
-        name_len
-    };
-    let series = cursor.advance(len);
-    cursor.expect(b' ', "a blank and a value")?;
-    let start = cursor.position();
-    let value = parse_float(cursor.word()).ok_or_else(|| cursor.wanted_at(start, VALUE))?;
-    let mut time_ms = None;
-    if !cursor.at_end() {
-        cursor.expect(b' ', "a blank")?;
-        if cursor.peek() != Some(b'#') {
-            time_ms = Some(seconds_as_ms(&mut cursor)?);
-            if !cursor.at_end() {
-                cursor.expect(b' ', "a blank")?;
-            }
-        }
-        // A blank at the end would have left nothing where an exemplar must be.
-        if !cursor.at_end() || time_ms.is_none() || cursor.ends_in_blank() {
-            exemplar(&mut cursor)?;
-        }
-    }
-    Ok(Item::Sample(Sample {
-        series,
-        value,
-        time_ms,
-        line: cursor.line(),
-        column: 0,
-        format: Format::OpenMetrics,
-    }))
-}
-
-fn seconds_as_ms(cursor: &mut Cursor<'_>) -> Result<TimestampMs, ExpositionError> {
-    let start = cursor.position();
-    match parse_float(cursor.word()) {
-        // Beyond what ms hold, the cast gives the last time that they hold.
-        Some(seconds) if seconds.is_finite() => Ok((seconds * 1000.0).round() as i64),
-        _ => Err(cursor.wanted_at(start, "a time in seconds")),
-    }
-}
-
-/// Goes behind an exemplar, `# {labels} value [seconds]`.
-fn exemplar(cursor: &mut Cursor<'_>) -> Result<(), ExpositionError> {
-    const WANTED: &str = "an exemplar, `# {labels} value`";
-    cursor.expect(b'#', WANTED)?;
-    cursor.expect(b' ', WANTED)?;
-    if cursor.peek() != Some(b'{') {
-        return Err(cursor.wanted(WANTED));
-    }
-    let len = cursor.braces_len(0)?;
-    cursor.advance(len);
-    cursor.expect(b' ', WANTED)?;
-    let start = cursor.position();
-    parse_float(cursor.word()).ok_or_else(|| cursor.wanted_at(start, VALUE))?;
-    if !cursor.at_end() {
-        cursor.expect(b' ', "a blank")?;
-        seconds_as_ms(cursor)?;
-    }
-    cursor.expect_end()
 }
 
 #[cfg(test)]

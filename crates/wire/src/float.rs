@@ -36,6 +36,19 @@ pub fn push_float(out: &mut String, value: f64) {
     let _ = write!(out, "{sign}{digits:0>2}");
 }
 
+/// Appends a bound of a bucket or a quantile as a label has it: as [`push_float`] does, with
+/// `.0` behind a whole number.
+pub fn push_label_float(out: &mut String, value: f64) {
+    let start = out.len();
+    push_float(out, value);
+    let is_whole = out[start..]
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'-');
+    if is_whole {
+        out.push_str(".0");
+    }
+}
+
 /// Reads a decimal number, `NaN` or an infinity (in any case, `inf` or `infinity`). `None` for
 /// anything else, and for a number that a double cannot hold.
 pub fn parse_float(text: &[u8]) -> Option<f64> {

@@ -142,6 +142,17 @@ impl<'a> Fields<'a> {
         self.at = at;
     }
 
+    /// The next of several messages that each have their length in front.
+    pub fn delimited(&mut self) -> Result<Option<Message<'a>>, Malformed> {
+        if self.at >= self.bytes.len() {
+            return Ok(None);
+        }
+        let len = usize::try_from(self.varint()?).unwrap_or(usize::MAX);
+        let base = self.base + self.at;
+        let bytes = self.take(len)?;
+        Ok(Some(Message { bytes, base }))
+    }
+
     /// Goes behind the last field.
     pub fn close(&mut self) {
         self.at = self.bytes.len();

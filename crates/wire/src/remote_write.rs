@@ -6,7 +6,7 @@
 //! `prompb/types.proto`.
 
 mod encode;
-mod histogram;
+pub(crate) mod histogram;
 
 pub use encode::RequestEncoder;
 

@@ -41,8 +41,11 @@ impl<'a> Cursor<'a> {
         self.at >= self.bytes.len()
     }
 
-    pub fn ends_in_blank(&self) -> bool {
-        self.bytes.last() == Some(&b' ')
+    /// The cursor over the next `len` bytes alone.
+    pub fn cut(mut self, len: usize) -> Self {
+        let end = self.at.saturating_add(len).min(self.bytes.len());
+        self.bytes = &self.bytes[..end];
+        self
     }
 
     pub fn wanted(&self, wanted: &'static str) -> ExpositionError {

@@ -51,28 +51,7 @@ impl Writer {
         time_ms: Option<TimestampMs>,
     ) {
         use std::fmt::Write;
-        let plain = is_metric_name(name);
-        let mut separator = '{';
-        if plain {
-            self.text.push_str(name);
-        } else {
-            self.text.push('{');
-            self.quoted(name);
-            separator = ',';
-        }
-        for (name, value) in labels {
-            self.text.push(std::mem::replace(&mut separator, ','));
-            if is_label_name(name.as_bytes()) {
-                self.text.push_str(name);
-            } else {
-                self.quoted(name);
-            }
-            self.text.push('=');
-            self.quoted(value);
-        }
-        if separator == ',' {
-            self.text.push('}');
-        }
+        push_series(&mut self.text, [name, ""], labels, None);
         self.text.push(' ');
         push_float(&mut self.text, value);
         if let Some(time_ms) = time_ms {
@@ -91,15 +70,58 @@ impl Writer {
         if is_metric_name(name) {
             self.text.push_str(name);
         } else {
-            self.quoted(name);
+            quoted(&mut self.text, [name, ""]);
         }
     }
+}
 
-    fn quoted(&mut self, text: &str) {
-        self.text.push('"');
-        escape(&mut self.text, text, true);
-        self.text.push('"');
+/// Appends a series: its name, in two parts, its labels, and one more.
+pub(super) fn push_series<'l>(
+    out: &mut String,
+    name: [&str; 2],
+    labels: impl IntoIterator<Item = (&'l str, &'l str)>,
+    special: Option<(&str, &str)>,
+) {
+    let mut separator = '{';
+    let is_plain = is_metric_name(name[0])
+        && name[1]
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if is_plain {
+        out.push_str(name[0]);
+        out.push_str(name[1]);
+    } else {
+        out.push('{');
+        quoted(out, name);
+        separator = ',';
     }
+    let mut label = |name: &str, value: &str| {
+        out.push(std::mem::replace(&mut separator, ','));
+        if is_label_name(name.as_bytes()) {
+            out.push_str(name);
+        } else {
+            quoted(out, [name, ""]);
+        }
+        out.push('=');
+        quoted(out, [value, ""]);
+    };
+    for (name, value) in labels {
+        label(name, value);
+    }
+    if let Some((name, value)) = special {
+        label(name, value);
+    }
+    if separator == ',' {
+        out.push('}');
+    }
+}
+
+fn quoted(out: &mut String, text: [&str; 2]) {
+    out.push('"');
+    for part in text {
+        escape(out, part, true);
+    }
+    out.push('"');
 }
 
 fn is_metric_name(name: &str) -> bool {

@@ -114,10 +114,10 @@ pub(super) fn decode(field: &Field<'_>) -> Result<(TimestampMs, Histogram), Malf
     Ok((time_ms, histogram))
 }
 
-const COUNTS: &str = "differences that add up to counts of 63 bits";
-const BUCKETS: &str = "as many buckets as there are counts";
+pub(crate) const COUNTS: &str = "differences that add up to counts of 63 bits";
+pub(crate) const BUCKETS: &str = "as many buckets as there are counts";
 
-fn span(field: &Field<'_>, name: &'static str) -> Result<Span, Malformed> {
+pub(crate) fn span(field: &Field<'_>, name: &'static str) -> Result<Span, Malformed> {
     let mut span = Span {
         offset: 0,
         length: 0,
@@ -133,11 +133,11 @@ fn span(field: &Field<'_>, name: &'static str) -> Result<Span, Malformed> {
     Ok(span)
 }
 
-fn spanned(spans: &[Span]) -> u64 {
+pub(crate) fn spanned(spans: &[Span]) -> u64 {
     spans.iter().map(|span| u64::from(span.length)).sum()
 }
 
-fn absolute(deltas: &[u64]) -> Option<Vec<u64>> {
+pub(crate) fn absolute(deltas: &[u64]) -> Option<Vec<u64>> {
     let mut count = 0_i64;
     deltas
         .iter()
