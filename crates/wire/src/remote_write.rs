@@ -7,10 +7,12 @@
 
 mod encode;
 pub(crate) mod histogram;
+pub mod v2;
 
-pub use encode::RequestEncoder;
+pub use encode::{RequestEncoder, SeriesParts};
+pub use histogram::{HistogramSample, histogram_problem};
 
-use kittiwake_model::{Histogram, LabelError, Labels, TimestampMs};
+use kittiwake_model::{Exemplar, LabelError, Labels, Metadata, TimestampMs};
 
 use crate::proto::{Field, Fields, Malformed, Message};
 
@@ -101,6 +103,13 @@ impl<'a> WriteRequest<'a> {
         Ok(totals)
     }
 
+    /// What is said of metric names: the name, and what.
+    pub fn metadata(
+        &self,
+    ) -> impl Iterator<Item = Result<(&'a str, Metadata), Malformed>> + use<'a> {
+        numbered(self.0, "WriteRequest", 3, usize::MAX).map(|field| metadata(&field?))
+    }
+
     /// The series in order. The first error ends them.
     pub fn series(&self) -> SeriesIter<'a> {
         SeriesIter {
@@ -108,6 +117,22 @@ impl<'a> WriteRequest<'a> {
             metadata: 0,
         }
     }
+}
+
+fn metadata<'a>(field: &Field<'a>) -> Result<(&'a str, Metadata), Malformed> {
+    let (mut name, mut metadata) = ("", Metadata::default());
+    kind_name(0).clone_into(&mut metadata.kind);
+    let mut fields = Fields::new(field.message("metadata")?, "metadata");
+    while let Some(field) = fields.next()? {
+        match field.number {
+            1 => kind_name(field.varint("metadata.type")?).clone_into(&mut metadata.kind),
+            2 => name = field.text("metadata.metric_family_name")?,
+            4 => field.text("metadata.help")?.clone_into(&mut metadata.help),
+            5 => field.text("metadata.unit")?.clone_into(&mut metadata.unit),
+            _ => {}
+        }
+    }
+    Ok((name, metadata))
 }
 
 /// Walks the series of a request.
@@ -292,29 +317,84 @@ impl<'a> Series<'a> {
     }
 
     /// The native histograms in the order in which they are sent.
-    pub fn histograms(
-        &self,
-    ) -> impl Iterator<Item = Result<(TimestampMs, Histogram), Malformed>> + use<'a> {
-        let mut fields = Fields::new(self.message, "timeseries");
-        let mut left = self.histogram_count;
-        std::iter::from_fn(move || {
-            while left > 0 {
-                match fields.next() {
-                    Ok(Some(field)) if field.number == 4 => {
-                        left -= 1;
-                        return Some(histogram::decode(&field));
-                    }
-                    Ok(Some(_)) => {}
-                    Ok(None) => return None,
-                    Err(error) => {
-                        left = 0;
-                        return Some(Err(error));
-                    }
+    pub fn histograms(&self) -> impl Iterator<Item = Result<HistogramSample, Malformed>> + use<'a> {
+        numbered(self.message, "timeseries", 4, self.histogram_count)
+            .map(|field| histogram::decode(&field?))
+    }
+
+    /// The exemplars in the order in which they are sent.
+    pub fn exemplars(&self) -> impl Iterator<Item = Result<Exemplar, LabelsError>> + use<'a> {
+        numbered(self.message, "timeseries", 3, self.exemplar_count).map(|field| exemplar(&field?))
+    }
+}
+
+/// So many fields of a message with this number.
+fn numbered<'a>(
+    message: Message<'a>,
+    name: &'static str,
+    number: u64,
+    mut left: usize,
+) -> impl Iterator<Item = Result<Field<'a>, Malformed>> + use<'a> {
+    let mut fields = Fields::new(message, name);
+    std::iter::from_fn(move || {
+        while left > 0 {
+            match fields.next() {
+                Ok(Some(field)) if field.number == number => {
+                    left -= 1;
+                    return Some(Ok(field));
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => return None,
+                Err(error) => {
+                    left = 0;
+                    return Some(Err(error));
                 }
             }
-            None
-        })
+        }
+        None
+    })
+}
+
+fn exemplar(field: &Field<'_>) -> Result<Exemplar, LabelsError> {
+    let message = field.message("timeseries.exemplars")?;
+    let (mut pairs, mut value, mut time_ms) = (Vec::new(), 0.0, 0);
+    let mut fields = Fields::new(message, "timeseries.exemplars");
+    while let Some(field) = fields.next()? {
+        match field.number {
+            1 => pairs.push(label(&field)?),
+            2 => value = field.double("timeseries.exemplars.value")?,
+            3 => time_ms = field.varint("timeseries.exemplars.timestamp")? as i64,
+            _ => {}
+        }
     }
+    let at = field.at;
+    let labels = Labels::from_pairs(pairs).map_err(|source| LabelsError::Refused { at, source })?;
+    Ok(Exemplar {
+        labels,
+        value,
+        time_ms,
+    })
+}
+
+/// The types of metrics by their numbers on the wire, in 1.0 and 2.0.
+const KINDS: [&str; 8] = [
+    "unknown",
+    "counter",
+    "gauge",
+    "histogram",
+    "gaugehistogram",
+    "summary",
+    "info",
+    "stateset",
+];
+
+fn kind_name(number: u64) -> &'static str {
+    let index = usize::try_from(number).unwrap_or(0);
+    KINDS.get(index).copied().unwrap_or(KINDS[0])
+}
+
+fn kind_number(name: &str) -> u64 {
+    KINDS.iter().position(|kind| *kind == name).unwrap_or(0) as u64
 }
 
 fn label<'a>(field: &Field<'a>) -> Result<(&'a str, &'a str), Malformed> {

@@ -173,7 +173,7 @@ impl Families {
         let kind = current.family.kind;
         let special = special_label(kind, part, &current.family.name);
         let group = hash(&hasher, pairs, special);
-        let label = special.map(|special| {
+        let label = special.and_then(|special| {
             let pair = pairs.iter().find(|(name, _)| name == special);
             pair.map(|(_, value)| value.as_ref())
         });
@@ -181,7 +181,7 @@ impl Families {
             .or_else(|| bad_value(kind, part, sample.value))
             .or_else(|| bad_exemplar(part, sample))
             .or_else(|| current.order(kind, group, sample.time_ms))
-            .or_else(|| current.histogram_part(kind, part, label.flatten(), sample.value))
+            .or_else(|| current.histogram_part(kind, part, label, sample.value))
         {
             return self.problem(problem);
         }
@@ -272,8 +272,8 @@ fn hash(hasher: &RandomState, pairs: &Pairs<'_>, special: Option<&str>) -> u64 {
     })
 }
 
-fn bad_label(kind: MetricType, part: Part, label: Option<Option<&str>>) -> Option<&'static str> {
-    let value = label?;
+/// What is wrong with the value of the special label.
+fn bad_label(kind: MetricType, part: Part, value: Option<&str>) -> Option<&'static str> {
     let number = value.and_then(|value| parse_float(value.as_bytes()));
     match (kind, part) {
         (_, Part::Bucket) => match number {
@@ -283,7 +283,7 @@ fn bad_label(kind: MetricType, part: Part, label: Option<Option<&str>>) -> Optio
             Some(bound) if !bound.is_nan() => None,
             _ => Some("a bucket needs its bound in the label le"),
         },
-        (MetricType::Summary, _) => match number {
+        (MetricType::Summary, Part::Plain) => match number {
             Some(quantile) if (0.0..=1.0).contains(&quantile) => None,
             _ => Some("a quantile from 0 to 1 must be in the label quantile"),
         },

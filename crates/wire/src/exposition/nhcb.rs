@@ -4,7 +4,7 @@ use kittiwake_model::histogram::{CUSTOM_BUCKETS_SCHEMA, Counts, Histogram, Reset
 
 /// Numbers that are counts: whole, and exact in a double.
 fn whole(value: f64) -> bool {
-    value.fract() == 0.0 && value >= 0.0 && value < 9_007_199_254_740_992.0
+    value.fract() == 0.0 && (0.0..9_007_199_254_740_992.0).contains(&value)
 }
 
 /// The histogram of cumulative buckets (upper bound, count), which are put in order. `None`

@@ -132,7 +132,7 @@ impl<E: From<ExpositionError>> Out<'_, E> {
         complex: &mut Complex,
     ) -> Result<(), E> {
         if complex.is_summary {
-            return self.summary(base, name, labels, complex);
+            return self.summary(base, name, &labels, complex);
         }
         let Options {
             native,
@@ -154,7 +154,7 @@ impl<E: From<ExpositionError>> Out<'_, E> {
                 self.histogram(base, name, labels.clone(), histogram, &complex.exemplars)?;
             }
             if !has_native || classic_too {
-                self.classic(base, name, labels.clone(), complex, is_gauge)?;
+                self.classic(base, name, &labels, complex, is_gauge)?;
             }
         }
         match histogram {
@@ -188,7 +188,7 @@ impl<E: From<ExpositionError>> Out<'_, E> {
         &mut self,
         base: &Sample<'_>,
         name: &str,
-        labels: impl Iterator<Item = (&'n str, &'n str)> + Clone,
+        labels: &(impl Iterator<Item = (&'n str, &'n str)> + Clone),
         complex: &Complex,
         is_gauge: bool,
     ) -> Result<(), E> {
@@ -231,7 +231,7 @@ impl<E: From<ExpositionError>> Out<'_, E> {
         &mut self,
         base: &Sample<'_>,
         name: &str,
-        labels: impl Iterator<Item = (&'n str, &'n str)> + Clone,
+        labels: &(impl Iterator<Item = (&'n str, &'n str)> + Clone),
         complex: &Complex,
     ) -> Result<(), E> {
         let count = complex.count.unwrap_or(0.0);

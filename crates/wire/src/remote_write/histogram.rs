@@ -2,7 +2,7 @@
 //! (floats).
 
 use kittiwake_model::TimestampMs;
-use kittiwake_model::histogram::{Counts, Histogram, ResetHint, Span};
+use kittiwake_model::histogram::{CUSTOM_BUCKETS_SCHEMA, Counts, Histogram, ResetHint, Span};
 
 use crate::proto::{
     Field, Fields, Malformed, put_bytes_field, put_double_field, put_message, put_varint,
@@ -11,11 +11,22 @@ use crate::proto::{
 
 const NAME: &str = "timeseries.histograms";
 
-/// Decodes a histogram and its time in ms. Spans and counts must agree.
-pub(super) fn decode(field: &Field<'_>) -> Result<(TimestampMs, Histogram), Malformed> {
+/// A native histogram with its times; the start is 0 where it is not known, as in 1.0.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HistogramSample {
+    /// When, in ms.
+    pub time_ms: TimestampMs,
+    /// When its counting began, in ms.
+    pub start_ms: TimestampMs,
+    /// The histogram.
+    pub histogram: Histogram,
+}
+
+/// Decodes a histogram. Spans and counts must agree.
+pub(super) fn decode(field: &Field<'_>) -> Result<HistogramSample, Malformed> {
     let whole = *field;
     let mut fields = Fields::new(field.message(NAME)?, NAME);
-    let mut time_ms = 0;
+    let (mut time_ms, mut start_ms) = (0, 0);
     let (mut count_int, mut zero_int) = (0, 0);
     let (mut count_float, mut zero_float) = (None, 0.0);
     let (mut positive_deltas, mut negative_deltas) = (Vec::new(), Vec::new());
@@ -78,6 +89,9 @@ pub(super) fn decode(field: &Field<'_>) -> Result<(TimestampMs, Histogram), Malf
                 "timeseries.histograms.custom_values",
                 &mut histogram.custom_bounds,
             )?,
+            17 => {
+                start_ms = field.varint("timeseries.histograms.start_timestamp")? as i64;
+            }
             _ => {}
         }
     }
@@ -111,7 +125,71 @@ pub(super) fn decode(field: &Field<'_>) -> Result<(TimestampMs, Histogram), Malf
     if spanned(&histogram.negative_spans) != negative as u64 {
         return Err(whole.wanted("timeseries.histograms.negative_spans", BUCKETS));
     }
-    Ok((time_ms, histogram))
+    Ok(HistogramSample {
+        time_ms,
+        start_ms,
+        histogram,
+    })
+}
+
+/// What is wrong with a histogram that its bytes do not show: a schema that is not known,
+/// spans that go backwards, more observations in the buckets than in all.
+pub fn histogram_problem(histogram: &Histogram) -> Option<&'static str> {
+    let is_custom = histogram.schema == CUSTOM_BUCKETS_SCHEMA;
+    if !is_custom && !(-4..=8).contains(&histogram.schema) {
+        return Some("its schema is neither from -4 to 8 nor -53");
+    }
+    let goes_back = |spans: &[Span]| spans.iter().skip(1).any(|span| span.offset < 0);
+    if goes_back(&histogram.positive_spans) || goes_back(&histogram.negative_spans) {
+        return Some("a span has a negative offset");
+    }
+    if is_custom {
+        let rises = histogram.custom_bounds.windows(2).all(|w| w[0] < w[1]);
+        if !rises || histogram.custom_bounds.iter().any(|b| b.is_nan()) {
+            return Some("its custom bounds do not rise");
+        }
+        let first = histogram.positive_spans.first().map_or(0, |s| s.offset);
+        let end: i64 = histogram.positive_spans.iter().fold(0, |end, span| {
+            end.saturating_add(i64::from(span.offset))
+                .saturating_add(i64::from(span.length))
+        });
+        if first < 0 || end > histogram.custom_bounds.len() as i64 + 1 {
+            return Some("it has buckets beyond its custom bounds");
+        }
+        if !histogram.negative_spans.is_empty() || histogram.zero_threshold != 0.0 {
+            return Some("custom buckets have neither a zero bucket nor negative ones");
+        }
+    } else if !histogram.custom_bounds.is_empty() {
+        return Some("only schema -53 has custom bounds");
+    }
+    match &histogram.counts {
+        Counts::Integer {
+            count,
+            zero,
+            positive,
+            negative,
+        } => {
+            let mut all = positive.iter().chain(negative).chain([zero]);
+            let sum = all.try_fold(0_u64, |sum, count| sum.checked_add(*count));
+            // Observations of NaN are in no bucket.
+            match sum {
+                Some(all) if histogram.sum.is_nan() => all > *count,
+                Some(all) => all != *count,
+                None => true,
+            }
+            .then_some("its buckets do not add up to its count")
+        }
+        Counts::Float {
+            count,
+            zero,
+            positive,
+            negative,
+        } => {
+            let mut all = positive.iter().chain(negative).chain([zero, count]);
+            // A marker of the end has NaN for all.
+            all.any(|c| *c < 0.0).then_some("a count is negative")
+        }
+    }
 }
 
 pub(crate) const COUNTS: &str = "differences that add up to counts of 63 bits";
@@ -149,7 +227,12 @@ pub(crate) fn absolute(deltas: &[u64]) -> Option<Vec<u64>> {
 }
 
 /// Appends the fields of a histogram.
-pub(super) fn encode(time_ms: TimestampMs, histogram: &Histogram, out: &mut Vec<u8>) {
+pub(super) fn encode(
+    time_ms: TimestampMs,
+    start_ms: TimestampMs,
+    histogram: &Histogram,
+    out: &mut Vec<u8>,
+) {
     put_double_field(out, 3, histogram.sum);
     put_varint_field(out, 4, zigzag(i64::from(histogram.schema)));
     put_double_field(out, 5, histogram.zero_threshold);
@@ -188,6 +271,9 @@ pub(super) fn encode(time_ms: TimestampMs, histogram: &Histogram, out: &mut Vec<
     put_varint_field(out, 14, hint);
     put_varint_field(out, 15, time_ms as u64);
     put_doubles(out, 16, &histogram.custom_bounds);
+    if start_ms != 0 {
+        put_varint_field(out, 17, start_ms as u64);
+    }
 }
 
 fn put_spans(out: &mut Vec<u8>, number: u64, spans: &[Span]) {

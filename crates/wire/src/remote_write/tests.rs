@@ -1,3 +1,6 @@
+use std::sync::Arc;
+
+use kittiwake_model::Histogram;
 use kittiwake_model::histogram::{Counts, ResetHint, Span};
 use kittiwake_model::{Labels, STALE_NAN_BITS};
 use proptest::prelude::*;
@@ -200,7 +203,7 @@ fn a_histogram_whose_spans_and_counts_differ_is_refused() {
     let mut wrong = histogram(false, &[1, 2, 3], 0);
     wrong.positive_spans[0].length = u32::MAX;
     put_message(&mut body, 1, |out| {
-        put_message(out, 4, |out| histogram::encode(1, &wrong, out));
+        put_message(out, 4, |out| histogram::encode(1, 0, &wrong, out));
     });
     let series = WriteRequest::new(&body).series().next().unwrap().unwrap();
     let error = series.histograms().next().unwrap().unwrap_err();
@@ -235,12 +238,21 @@ proptest! {
         float: bool, counts in proptest::collection::vec(any::<u32>(), 0..20), gap in -300_i32..300, time_ms: i64,
     ) {
         let sent = histogram(float, &counts, gap);
+        let exemplar = Exemplar { labels: Labels::from_pairs([("t", "1")]).unwrap(), value: 0.5, time_ms };
+        let about = Metadata { kind: "gauge".to_owned(), help: "h".to_owned(), unit: "u".to_owned() };
+        let histograms = [(time_ms, 0, Arc::new(sent.clone()))];
+        let parts = SeriesParts { histograms: &histograms, exemplars: std::slice::from_ref(&exemplar) };
         let mut encoder = RequestEncoder::new();
-        encoder.mixed(&Labels::empty(), [], [(time_ms, &sent)]);
+        encoder.mixed(&Labels::empty(), [], &parts);
+        encoder.metadata("n", &about);
         let mut plain = Vec::new();
         let plain = decompress(&encoder.finish().unwrap(), 1 << 20, &mut plain).unwrap();
-        let series = WriteRequest::new(plain).series().next().unwrap().unwrap();
-        prop_assert_eq!(series.histograms().collect::<Vec<_>>(), [Ok((time_ms, sent))]);
+        let request = WriteRequest::new(plain);
+        let series = request.series().next().unwrap().unwrap();
+        let sent = HistogramSample { time_ms, start_ms: 0, histogram: sent };
+        prop_assert_eq!(series.histograms().collect::<Vec<_>>(), [Ok(sent)]);
+        prop_assert_eq!(series.exemplars().collect::<Vec<_>>(), [Ok(exemplar)]);
+        prop_assert_eq!(request.metadata().collect::<Vec<_>>(), [Ok(("n", about))]);
     }
 
     #[test]
@@ -250,7 +262,9 @@ proptest! {
         let mut encoder = RequestEncoder::new();
         let labels = Labels::from_pairs([("__name__", "up"), ("job", "node")]).unwrap();
         let histogram = histogram(false, &[1, 2, 3], 1);
-        encoder.mixed(&labels, [(1, 2.0), (2, 3.0)], [(3, &histogram)]);
+        let histograms = [(3, 0, Arc::new(histogram))];
+        let parts = SeriesParts { histograms: &histograms, exemplars: &[] };
+        encoder.mixed(&labels, [(1, 2.0), (2, 3.0)], &parts);
         let mut body = Vec::new();
         decompress(&encoder.finish().unwrap(), 1 << 20, &mut body).unwrap();
         if let Some(b) = body.get_mut(at) {
