@@ -1,3 +1,5 @@
+use std::fmt::Write as _;
+
 use kittiwake_model::histogram::{CUSTOM_BUCKETS_SCHEMA, Counts, Span};
 use proptest::prelude::*;
 
@@ -30,14 +32,15 @@ fn seen(bytes: &[u8], format: Format, options: Options) -> Result<Seen, Expositi
             Entry::Sample(sample, exemplars) => {
                 let mut line = format!("{} {}", labels(&sample), sample.value);
                 if let Some(time_ms) = sample.time_ms {
-                    line += &format!(" at {time_ms}");
+                    let _ = write!(line, " at {time_ms}");
                 }
                 if let Some(start_ms) = sample.start_ms {
-                    line += &format!(" from {start_ms}");
+                    let _ = write!(line, " from {start_ms}");
                 }
                 for exemplar in exemplars {
                     let (name, value) = exemplar.labels.iter().next().unwrap_or(("", ""));
-                    line += &format!(
+                    let _ = write!(
+                        line,
                         " # {name}={value} {} {:?}",
                         exemplar.value, exemplar.time_ms
                     );
@@ -208,8 +211,10 @@ g 1
     );
 }
 
+type Write<'a> = &'a dyn Fn(&mut Vec<u8>);
+
 /// Appends a family as a client library does.
-fn family(out: &mut Vec<u8>, name: &str, kind: u64, metrics: &[&dyn Fn(&mut Vec<u8>)]) {
+fn family(out: &mut Vec<u8>, name: &str, kind: u64, metrics: &[Write<'_>]) {
     let mut message = Vec::new();
     put_bytes_field(&mut message, 1, name.as_bytes());
     put_bytes_field(&mut message, 2, b"help");
