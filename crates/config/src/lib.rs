@@ -13,6 +13,7 @@ pub mod file_sd;
 pub mod glob;
 pub mod http_client;
 pub mod names;
+pub mod otlp;
 pub mod prometheus;
 pub mod relabel;
 mod scalar;
@@ -26,9 +27,12 @@ pub use error::{ConfigError, FILE_BYTES_MAX, Problem};
 pub use file_sd::{TargetGroup, read_target_groups};
 pub use http_client::{Auth, HttpClient, TlsClient};
 pub use names::NameScheme;
+pub use otlp::{OtlpConfig, TranslationStrategy};
 pub use prometheus::PrometheusConfig;
 pub use relabel::{Action, RelabelConfig, RelabelError, apply};
-pub use scrape::{DockerDiscovery, FileDiscovery, Limits, ScrapeConfig};
+pub use scrape::{
+    DockerDiscovery, Escaping, FileDiscovery, Formats, Limits, ScrapeConfig, ScrapeProtocol,
+};
 pub use secret::{Secret, SecretSource};
 pub use tls::TlsVersion;
 pub use web::{Role, TlsServer, Token, WebConfig};

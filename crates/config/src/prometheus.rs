@@ -16,9 +16,10 @@ use serde_saphyr::Spanned;
 use crate::error::{ConfigError, Located, Problem, read_file};
 use crate::glob;
 use crate::names::NameScheme;
+use crate::otlp::{OtlpConfig, OtlpFields};
 use crate::scalar::{Interval, Size};
 use crate::scrape::{
-    Escaping, Inherited, JobFields, Limits, Protocol, ScrapeConfig, check_escaping,
+    Escaping, Inherited, JobFields, Limits, ScrapeConfig, ScrapeProtocol, check_escaping,
     check_protocols, timing,
 };
 
@@ -36,6 +37,8 @@ pub struct PrometheusConfig {
     pub scrape_timeout: Duration,
     /// Labels of all that leaves for other systems.
     pub external_labels: Labels,
+    /// How metrics of OpenTelemetry become series.
+    pub otlp: OtlpConfig,
     /// The jobs, those of `scrape_config_files` last.
     pub scrape_configs: Vec<ScrapeConfig>,
     /// Settings that are read but not obeyed yet, to be warned of.
@@ -48,6 +51,7 @@ impl Default for PrometheusConfig {
             scrape_interval: SCRAPE_INTERVAL,
             scrape_timeout: SCRAPE_TIMEOUT,
             external_labels: Labels::empty(),
+            otlp: OtlpConfig::default(),
             scrape_configs: Vec::new(),
             unsupported: Vec::new(),
         }
@@ -67,7 +71,7 @@ struct FileFields {
     remote_read: Option<Value>,
     storage: Option<Value>,
     tracing: Option<Value>,
-    otlp: Option<Value>,
+    otlp: Option<Spanned<OtlpFields>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -81,7 +85,7 @@ struct JobsFields {
 struct GlobalFields {
     scrape_interval: Option<Interval>,
     scrape_timeout: Option<Interval>,
-    scrape_protocols: Option<Vec<Protocol>>,
+    scrape_protocols: Option<Vec<ScrapeProtocol>>,
     #[allow(dead_code, reason = "for rules")]
     evaluation_interval: Option<Interval>,
     #[allow(dead_code, reason = "for rules")]
@@ -137,11 +141,14 @@ impl PrometheusConfig {
             ("remote_read", fields.remote_read.is_some()),
             ("storage", fields.storage.is_some()),
             ("tracing", fields.tracing.is_some()),
-            ("otlp", fields.otlp.is_some()),
         ] {
             if is_set {
                 config.unsupported.push(name.to_owned());
             }
+        }
+        if let Some(otlp) = fields.otlp {
+            let line = otlp.referenced.line();
+            config.otlp = otlp.value.check(line).map_err(located)?;
         }
         if let Some(rules) = &fields.rule_files {
             check_patterns("rule_files", rules).map_err(located)?;
@@ -164,6 +171,10 @@ impl PrometheusConfig {
             limits: Limits::default(),
             names: NameScheme::default(),
             escaping: None,
+            protocols: None,
+            native_histograms: false,
+            classic_histograms_too: false,
+            custom_buckets: false,
             extra_scrape_metrics: false,
         };
         let Some(global) = global else {
@@ -180,6 +191,10 @@ impl PrometheusConfig {
         inherited.names = global.metric_name_validation_scheme.unwrap_or_default();
         inherited.escaping = global.metric_name_escaping_scheme;
         check_escaping(line, inherited.names, inherited.escaping)?;
+        inherited.protocols = global.scrape_protocols.filter(|p| !p.is_empty());
+        inherited.native_histograms = global.scrape_native_histograms.unwrap_or(false);
+        inherited.classic_histograms_too = global.always_scrape_classic_histograms.unwrap_or(false);
+        inherited.custom_buckets = global.convert_classic_histograms_to_nhcb.unwrap_or(false);
         inherited.extra_scrape_metrics = global.extra_scrape_metrics.unwrap_or(false);
         inherited.limits = Limits {
             body_bytes: global.body_size_limit.map_or(0, |s| s.0),
@@ -194,18 +209,6 @@ impl PrometheusConfig {
             (
                 "global.scrape_failure_log_file",
                 global.scrape_failure_log_file.is_some(),
-            ),
-            (
-                "global.scrape_native_histograms",
-                global.scrape_native_histograms == Some(true),
-            ),
-            (
-                "global.always_scrape_classic_histograms",
-                global.always_scrape_classic_histograms == Some(true),
-            ),
-            (
-                "global.convert_classic_histograms_to_nhcb",
-                global.convert_classic_histograms_to_nhcb == Some(true),
             ),
         ] {
             if is_set {

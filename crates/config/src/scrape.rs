@@ -40,6 +40,36 @@ pub struct Limits {
     pub label_value_bytes: u64,
 }
 
+/// In which formats a target is asked for its metrics, and what becomes of its histograms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Formats {
+    /// What is asked for, the dearest first.
+    pub protocols: Vec<ScrapeProtocol>,
+    /// How an answer is read that does not say what it is.
+    pub fallback: Option<ScrapeProtocol>,
+    /// What is asked to be made of names that the old scheme doesn't know.
+    pub escaping: Escaping,
+    /// Whether native histograms are taken.
+    pub native_histograms: bool,
+    /// Whether classic buckets are taken also where there is a native histogram.
+    pub classic_histograms_too: bool,
+    /// Whether classic buckets become native histograms with custom buckets.
+    pub custom_buckets: bool,
+}
+
+impl Default for Formats {
+    fn default() -> Self {
+        Self {
+            protocols: ScrapeProtocol::TEXTS.to_vec(),
+            fallback: None,
+            escaping: Escaping::AllowUtf8,
+            native_histograms: false,
+            classic_histograms_too: false,
+            custom_buckets: false,
+        }
+    }
+}
+
 /// A checked job.
 #[derive(Debug, Clone)]
 pub struct ScrapeConfig {
@@ -67,6 +97,8 @@ pub struct ScrapeConfig {
     pub extra_scrape_metrics: bool,
     /// Bounds.
     pub limits: Limits,
+    /// Formats and histograms.
+    pub formats: Formats,
     /// How to speak to the targets.
     pub http: HttpClient,
     /// Rules that the targets' labels go through.
@@ -110,43 +142,107 @@ pub struct DockerDiscovery {
 }
 
 /// What jobs inherit from the section `global`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Inherited {
     pub interval: Duration,
     pub timeout: Duration,
     pub limits: Limits,
     pub names: NameScheme,
     pub escaping: Option<Escaping>,
+    pub protocols: Option<Vec<ScrapeProtocol>>,
+    pub native_histograms: bool,
+    pub classic_histograms_too: bool,
+    pub custom_buckets: bool,
     pub extra_scrape_metrics: bool,
 }
 
 /// What a target is asked to make of names that the old scheme doesn't know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub(crate) enum Escaping {
+pub enum Escaping {
+    /// Nothing.
     #[serde(rename = "allow-utf-8")]
     AllowUtf8,
+    /// Underscores instead of what is not known.
     #[serde(rename = "underscores")]
     Underscores,
+    /// `_dot_` instead of dots, underscores instead of the rest.
     #[serde(rename = "dots")]
     Dots,
+    /// `U__` in front, and the numbers of the characters.
     #[serde(rename = "values")]
     Values,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub(crate) enum Protocol {
-    PrometheusProto,
-    #[serde(rename = "PrometheusText0.0.4")]
-    Text004,
-    #[serde(rename = "PrometheusText1.0.0")]
-    Text100,
-    #[serde(rename = "OpenMetricsText0.0.1")]
-    OpenMetrics001,
-    #[serde(rename = "OpenMetricsText1.0.0")]
-    OpenMetrics100,
+impl Escaping {
+    /// The scheme as headers name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AllowUtf8 => "allow-utf-8",
+            Self::Underscores => "underscores",
+            Self::Dots => "dots",
+            Self::Values => "values",
+        }
+    }
 }
 
-pub(crate) fn check_protocols(line: u64, protocols: Option<&[Protocol]>) -> Result<(), Located> {
+/// A format of exposition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum ScrapeProtocol {
+    /// Protobuf.
+    PrometheusProto,
+    /// Prometheus' text.
+    #[serde(rename = "PrometheusText0.0.4")]
+    Text004,
+    /// Prometheus' text with names of any characters.
+    #[serde(rename = "PrometheusText1.0.0")]
+    Text100,
+    /// OpenMetrics before it was finished.
+    #[serde(rename = "OpenMetricsText0.0.1")]
+    OpenMetrics001,
+    /// OpenMetrics.
+    #[serde(rename = "OpenMetricsText1.0.0")]
+    OpenMetrics100,
+    /// OpenMetrics 2.
+    #[serde(rename = "OpenMetricsText2.0.0")]
+    OpenMetrics200,
+}
+
+impl ScrapeProtocol {
+    /// What is asked for unless the configuration says otherwise.
+    pub const TEXTS: [Self; 4] = [
+        Self::OpenMetrics100,
+        Self::OpenMetrics001,
+        Self::Text100,
+        Self::Text004,
+    ];
+
+    /// The format as a `Content-Type` or `Accept` header names it.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::PrometheusProto => {
+                "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
+            }
+            Self::Text004 => "text/plain;version=0.0.4",
+            Self::Text100 => "text/plain;version=1.0.0",
+            Self::OpenMetrics001 => "application/openmetrics-text;version=0.0.1",
+            Self::OpenMetrics100 => "application/openmetrics-text;version=1.0.0",
+            Self::OpenMetrics200 => "application/openmetrics-text;version=2.0.0",
+        }
+    }
+
+    /// Whether names of any characters can be asked for.
+    pub fn has_escaping(self) -> bool {
+        matches!(
+            self,
+            Self::Text100 | Self::OpenMetrics100 | Self::OpenMetrics200
+        )
+    }
+}
+
+pub(crate) fn check_protocols(
+    line: u64,
+    protocols: Option<&[ScrapeProtocol]>,
+) -> Result<(), Located> {
     let protocols = protocols.unwrap_or_default();
     for (i, protocol) in protocols.iter().enumerate() {
         if protocols.iter().skip(i + 1).any(|p| p == protocol) {
@@ -242,9 +338,8 @@ job_fields! {
     job_name: Option<String>,
     scrape_interval: Option<Interval>,
     scrape_timeout: Option<Interval>,
-    scrape_protocols: Option<Vec<Protocol>>,
-    #[allow(dead_code, reason = "an answer without a known type is read as text")]
-    fallback_scrape_protocol: Option<Protocol>,
+    scrape_protocols: Option<Vec<ScrapeProtocol>>,
+    fallback_scrape_protocol: Option<ScrapeProtocol>,
     metrics_path: Option<String>,
     scheme: Option<String>,
     params: Option<BTreeMap<String, Vec<String>>>,
@@ -263,9 +358,7 @@ job_fields! {
     label_limit: Option<u64>,
     label_name_length_limit: Option<u64>,
     label_value_length_limit: Option<u64>,
-    #[allow(dead_code, reason = "native histograms do not come as text")]
     native_histogram_bucket_limit: Option<u64>,
-    #[allow(dead_code, reason = "native histograms do not come as text")]
     native_histogram_min_bucket_factor: Option<f64>,
     #[allow(dead_code, reason = "dropped targets are not kept")]
     keep_dropped_targets: Option<u64>,
@@ -329,21 +422,48 @@ impl JobFields {
         }
         let mut unsupported = self.unread();
         for (name, is_set) in [
-            ("scrape_native_histograms", self.scrape_native_histograms),
-            ("scrape_classic_histograms", self.scrape_classic_histograms),
             (
-                "always_scrape_classic_histograms",
-                self.always_scrape_classic_histograms,
+                "native_histogram_bucket_limit",
+                self.native_histogram_bucket_limit.is_some_and(|l| l > 0),
             ),
             (
-                "convert_classic_histograms_to_nhcb",
-                self.convert_classic_histograms_to_nhcb,
+                "native_histogram_min_bucket_factor",
+                self.native_histogram_min_bucket_factor
+                    .is_some_and(|f| f > 0.0),
             ),
         ] {
-            if is_set == Some(true) {
+            if is_set {
                 unsupported.push(name.to_owned());
             }
         }
+        let native_histograms = self
+            .scrape_native_histograms
+            .unwrap_or(global.native_histograms);
+        let mut protocols = ScrapeProtocol::TEXTS.to_vec();
+        if native_histograms {
+            protocols.insert(0, ScrapeProtocol::PrometheusProto);
+        }
+        let given = self.scrape_protocols.take().filter(|p| !p.is_empty());
+        let formats = Formats {
+            protocols: given
+                .or_else(|| global.protocols.clone())
+                .unwrap_or(protocols),
+            fallback: self.fallback_scrape_protocol,
+            escaping: own
+                .or(global.escaping.filter(|_| is_own))
+                .unwrap_or(match names {
+                    NameScheme::Legacy => Escaping::Underscores,
+                    NameScheme::Utf8 => Escaping::AllowUtf8,
+                }),
+            native_histograms,
+            classic_histograms_too: self
+                .always_scrape_classic_histograms
+                .or(self.scrape_classic_histograms)
+                .unwrap_or(global.classic_histograms_too),
+            custom_buckets: self
+                .convert_classic_histograms_to_nhcb
+                .unwrap_or(global.custom_buckets),
+        };
         let http = self.http_fields().check(line, dir)?;
         unsupported.extend(http.unsupported.iter().map(|s| (*s).to_owned()));
         let limit = |own: Option<u64>, inherited: u64| own.filter(|l| *l > 0).unwrap_or(inherited);
@@ -388,6 +508,7 @@ impl JobFields {
                 .extra_scrape_metrics
                 .unwrap_or(global.extra_scrape_metrics),
             limits,
+            formats,
             http,
             relabel_configs: rules(self.relabel_configs, line, names)?,
             metric_relabel_configs: rules(self.metric_relabel_configs, line, names)?,
