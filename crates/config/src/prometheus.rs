@@ -99,7 +99,6 @@ struct GlobalFields {
     label_limit: Option<u64>,
     label_name_length_limit: Option<u64>,
     label_value_length_limit: Option<u64>,
-    #[allow(dead_code, reason = "dropped targets are not kept")]
     keep_dropped_targets: Option<u64>,
     metric_name_validation_scheme: Option<NameScheme>,
     metric_name_escaping_scheme: Option<Escaping>,
@@ -175,6 +174,7 @@ impl PrometheusConfig {
             native_histograms: false,
             classic_histograms_too: false,
             custom_buckets: false,
+            keep_dropped_targets: None,
             extra_scrape_metrics: false,
         };
         let Some(global) = global else {
@@ -192,6 +192,7 @@ impl PrometheusConfig {
         inherited.escaping = global.metric_name_escaping_scheme;
         check_escaping(line, inherited.names, inherited.escaping)?;
         inherited.protocols = global.scrape_protocols.filter(|p| !p.is_empty());
+        inherited.keep_dropped_targets = global.keep_dropped_targets;
         inherited.native_histograms = global.scrape_native_histograms.unwrap_or(false);
         inherited.classic_histograms_too = global.always_scrape_classic_histograms.unwrap_or(false);
         inherited.custom_buckets = global.convert_classic_histograms_to_nhcb.unwrap_or(false);

@@ -97,6 +97,8 @@ pub struct ScrapeConfig {
     pub extra_scrape_metrics: bool,
     /// Bounds.
     pub limits: Limits,
+    /// Dropped targets that are remembered; all when not said.
+    pub keep_dropped_targets: Option<usize>,
     /// Formats and histograms.
     pub formats: Formats,
     /// How to speak to the targets.
@@ -153,6 +155,7 @@ pub(crate) struct Inherited {
     pub native_histograms: bool,
     pub classic_histograms_too: bool,
     pub custom_buckets: bool,
+    pub keep_dropped_targets: Option<u64>,
     pub extra_scrape_metrics: bool,
 }
 
@@ -360,7 +363,6 @@ job_fields! {
     label_value_length_limit: Option<u64>,
     native_histogram_bucket_limit: Option<u64>,
     native_histogram_min_bucket_factor: Option<f64>,
-    #[allow(dead_code, reason = "dropped targets are not kept")]
     keep_dropped_targets: Option<u64>,
     metric_name_validation_scheme: Option<NameScheme>,
     metric_name_escaping_scheme: Option<Escaping>,
@@ -508,6 +510,11 @@ impl JobFields {
                 .extra_scrape_metrics
                 .unwrap_or(global.extra_scrape_metrics),
             limits,
+            keep_dropped_targets: self
+                .keep_dropped_targets
+                .or(global.keep_dropped_targets)
+                .filter(|count| *count > 0)
+                .map(|count| usize::try_from(count).unwrap_or(usize::MAX)),
             formats,
             http,
             relabel_configs: rules(self.relabel_configs, line, names)?,

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kittiwake_model::{Entry, Labels};
+use kittiwake_model::{Entry, Exemplar, Histogram, Labels, Metadata};
 use tokio::sync::mpsc::Sender;
 use tokio_util::sync::CancellationToken;
 
@@ -56,6 +56,26 @@ pub struct SampleBatch {
     pub time_ms: i64,
     /// Each series once.
     pub samples: Vec<(Labels, f64)>,
+    /// When the counting began of some of the samples: which, by its index, and when, in ms.
+    /// In order of the index.
+    pub starts: Vec<(usize, i64)>,
+    /// Native histograms, each with the time in ms at which its counting began; 0 is not
+    /// known.
+    pub histograms: Vec<(Labels, Arc<Histogram>, i64)>,
+    /// Exemplars and their series, which have a sample or histogram here.
+    pub exemplars: Vec<(Labels, Exemplar)>,
+    /// What is newly said of families of metrics.
+    pub metadata: Vec<(String, Metadata)>,
+}
+
+impl SampleBatch {
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.samples.is_empty()
+            && self.histograms.is_empty()
+            && self.exemplars.is_empty()
+            && self.metadata.is_empty()
+    }
 }
 
 /// Lines of one stream in their order.

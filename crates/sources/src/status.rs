@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use parking_lot::RwLock;
 
 use crate::ContainerInfo;
+use crate::scrape::Targets;
 
 /// How the engine can be reached.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -104,6 +105,7 @@ impl Count {
 #[derive(Debug, Default)]
 pub struct Status {
     inner: RwLock<Inner>,
+    targets: Targets,
 }
 
 #[derive(Debug, Default)]
@@ -115,6 +117,11 @@ struct Inner {
 }
 
 impl Status {
+    /// The targets that are scraped.
+    pub fn targets(&self) -> &Targets {
+        &self.targets
+    }
+
     /// Nothing known yet.
     pub fn new() -> Self {
         Self::default()

@@ -87,7 +87,11 @@ pub(crate) async fn run(
                 let mut samples = Vec::with_capacity(size);
                 collection.collect(time_ms, &mut samples, &status).await;
                 size = samples.len();
-                SampleBatch { time_ms, samples }
+                SampleBatch {
+                    time_ms,
+                    samples,
+                    ..SampleBatch::default()
+                }
             }
         };
         if batch.samples.is_empty() {
@@ -104,7 +108,7 @@ impl Collection {
     async fn apply(&mut self, change: Change, status: &Status) -> SampleBatch {
         let mut batch = SampleBatch {
             time_ms: now_ms(),
-            samples: Vec::new(),
+            ..SampleBatch::default()
         };
         match change {
             Change::Ended(id) => {

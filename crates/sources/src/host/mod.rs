@@ -155,7 +155,11 @@ async fn collect<C: Collect>(
         reader = back;
         size = samples.len();
         status.count(Count::SamplesRefused, reader.take_refused());
-        let batch = Gathered::Samples(SampleBatch { time_ms, samples });
+        let batch = Gathered::Samples(SampleBatch {
+            time_ms,
+            samples,
+            ..SampleBatch::default()
+        });
         tokio::select! {
             () = cancel.cancelled() => return,
             sent = out.send(batch) => if sent.is_err() { return },

@@ -16,7 +16,9 @@ use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilde
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use kittiwake_config::{Auth, HttpClient, SecretSource, TlsClient, TlsVersion};
+use kittiwake_config::{
+    Auth, Formats, HttpClient, ScrapeConfig, SecretSource, TlsClient, TlsVersion,
+};
 use kittiwake_wire::exposition::Format;
 use parking_lot::Mutex;
 use rustls::pki_types::pem::PemObject as _;
@@ -28,8 +30,6 @@ use super::verify::NoVerification;
 pub(super) const BODY_BYTES_MAX: u64 = 64 << 20;
 const REDIRECTS_MAX: usize = 10;
 const SECRET_BYTES_MAX: u64 = 1 << 20;
-const TYPES: &str =
-    "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
 
 type HttpsClient = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
 
@@ -50,6 +50,10 @@ pub(super) enum FetchError {
     Gzip(#[from] std::io::Error),
     #[error("its answer is encoded as {0}, which was not asked for")]
     Encoding(String),
+    #[error(
+        "its answer's Content-Type {0:?} is no format of metrics; fallback_scrape_protocol can name one"
+    )]
+    Type(String),
     #[error("no answer within scrape_timeout")]
     Timeout,
 }
@@ -63,6 +67,8 @@ fn setting(what: impl Into<String>) -> impl FnOnce(String) -> FetchError {
 #[derive(Debug)]
 pub(super) struct Fetcher {
     http: HttpClient,
+    accept: String,
+    fallback: Option<Format>,
     asks_for_gzip: bool,
     body_bytes_max: u64,
     /// Made at the first use, and tried again when its certificates could not be read.
@@ -70,14 +76,19 @@ pub(super) struct Fetcher {
 }
 
 impl Fetcher {
-    pub(super) fn new(http: HttpClient, asks_for_gzip: bool, body_bytes_max: u64) -> Self {
+    pub(super) fn new(job: &ScrapeConfig) -> Self {
         Self {
-            http,
-            asks_for_gzip,
-            body_bytes_max: if body_bytes_max == 0 {
+            http: job.http.clone(),
+            accept: accept(&job.formats),
+            fallback: job
+                .formats
+                .fallback
+                .map(|protocol| Format::of_content_type(protocol.content_type())),
+            asks_for_gzip: job.enable_compression,
+            body_bytes_max: if job.limits.body_bytes == 0 {
                 BODY_BYTES_MAX
             } else {
-                body_bytes_max
+                job.limits.body_bytes
             },
             client: Mutex::new(None),
         }
@@ -113,7 +124,9 @@ impl Fetcher {
         let mut request = Request::new(Empty::new());
         *request.uri_mut() = uri.clone();
         let headers = request.headers_mut();
-        headers.insert(ACCEPT, HeaderValue::from_static(TYPES));
+        if let Ok(accept) = HeaderValue::from_str(&self.accept) {
+            headers.insert(ACCEPT, accept);
+        }
         let encoding = if self.asks_for_gzip {
             "gzip"
         } else {
@@ -176,7 +189,10 @@ impl Fetcher {
                 let value = value.and_then(|v| v.to_str().ok());
                 value.unwrap_or_default().trim().to_ascii_lowercase()
             };
-            let format = Format::of_content_type(&text(CONTENT_TYPE));
+            let content_type = text(CONTENT_TYPE);
+            let format = Format::known_content_type(&content_type)
+                .or(self.fallback)
+                .ok_or(FetchError::Type(content_type))?;
             let encoding = text(CONTENT_ENCODING);
             let limit = self.body_bytes_max;
             let most = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -197,6 +213,24 @@ impl Fetcher {
         }
         Err(FetchError::Redirect)
     }
+}
+
+/// What is asked for, with falling weights, as Prometheus asks.
+fn accept(formats: &Formats) -> String {
+    const FIRST: usize = 6;
+    let mut accept = String::new();
+    let mut weight = FIRST;
+    for protocol in &formats.protocols {
+        accept.push_str(protocol.content_type());
+        if protocol.has_escaping() {
+            accept.push_str(";escaping=");
+            accept.push_str(formats.escaping.as_str());
+        }
+        accept.push_str(&format!(";q=0.{weight},"));
+        weight = weight.saturating_sub(1).max(1);
+    }
+    accept.push_str(&format!("*/*;q=0.{weight}"));
+    accept
 }
 
 fn unpacked(body: &[u8], limit: u64) -> Result<Vec<u8>, FetchError> {
@@ -348,7 +382,20 @@ fn certificates(source: &SecretSource) -> Result<Vec<CertificateDer<'static>>, F
 mod tests {
     use std::io::Write as _;
 
+    use kittiwake_config::PrometheusConfig;
+
     use super::*;
+
+    #[test]
+    fn formats_are_asked_for_as_prometheus_asks() {
+        assert_eq!(
+            accept(&Formats::default()),
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
+             application/openmetrics-text;version=0.0.1;q=0.5,\
+             text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,\
+             text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+        );
+    }
 
     #[test]
     fn redirects_lead_where_they_say() {
@@ -384,7 +431,12 @@ mod tests {
             }),
             ..HttpClient::default()
         };
-        let fetcher = Fetcher::new(http, true, 0);
+        let config = "scrape_configs: [{job_name: j}]";
+        let config = PrometheusConfig::parse(config, std::path::Path::new("/")).unwrap();
+        let fetcher = Fetcher::new(&ScrapeConfig {
+            http,
+            ..config.scrape_configs[0].clone()
+        });
         let uri = Uri::from_static("http://h/m");
         let timeout = Duration::from_secs(1);
         let own = fetcher.request(&uri, timeout, true).unwrap();

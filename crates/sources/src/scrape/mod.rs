@@ -6,14 +6,15 @@
 //! `scrape_*` series beside them; series that end, because the target leaves them out, fails or
 //! goes away, end with a stale marker.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Uri;
-use kittiwake_config::{Limits, PrometheusConfig, ScrapeConfig};
+use kittiwake_config::{Formats, Limits, PrometheusConfig, ScrapeConfig};
 use kittiwake_model::LabelsBuilder;
+use kittiwake_wire::exposition::Options;
 use tokio::sync::mpsc::Sender;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -24,19 +25,23 @@ mod discover;
 mod fetch;
 mod series;
 mod target;
+mod targets;
 mod verify;
 mod worker;
 
-use discover::{Files, TARGETS_MAX, discover};
+use discover::{Discovered, Files, TARGETS_MAX, discover};
 use fetch::Fetcher;
 use series::Rules;
 use target::{Target, target};
+pub use targets::{ActiveTarget, LastScrape, Pool, Targets};
 use worker::{Source, Worker};
 
 /// Time between two looks at files and containers, both of which cost next to nothing.
 const LOOK: Duration = Duration::from_secs(2);
 /// How often the program's own metrics are read, and for how long at most.
 const OWN_INTERVAL: Duration = Duration::from_secs(15);
+/// What the program's own job is called.
+const OWN_JOB: &str = "kittiwake";
 
 /// What discovery draws on.
 #[derive(Debug, Clone)]
@@ -77,6 +82,12 @@ pub async fn run(
     if let Some(own) = own {
         match own_worker(own, host, seed, out.clone()) {
             Ok(worker) => {
+                let active = vec![Arc::clone(&worker.state)];
+                let pool = Pool {
+                    active,
+                    ..Pool::default()
+                };
+                discovery.status.targets().set(OWN_JOB, pool);
                 tasks.spawn(worker.run(cancel.clone(), CancellationToken::new()));
             }
             Err(error) => tracing::warn!("own metrics are not kept: {error}"),
@@ -105,15 +116,20 @@ fn own_worker(
     out: Sender<Gathered>,
 ) -> Result<Worker, kittiwake_model::LabelError> {
     let mut labels = LabelsBuilder::new();
-    labels.set("job", "kittiwake").set("instance", &own.address);
+    labels.set("job", OWN_JOB).set("instance", &own.address);
     labels.set("host", host);
+    let target = Target {
+        labels: labels.build()?,
+        uri: format!("http://{}/metrics", own.address)
+            .parse()
+            .unwrap_or(Uri::from_static("/metrics")),
+        interval: OWN_INTERVAL,
+        timeout: OWN_INTERVAL,
+    };
+    let address = BTreeMap::from([("__address__".to_owned(), own.address.clone())]);
     Ok(Worker {
-        target: Target {
-            labels: labels.build()?,
-            uri: Uri::from_static("/metrics"),
-            interval: OWN_INTERVAL,
-            timeout: OWN_INTERVAL,
-        },
+        state: ActiveTarget::new(address, &target),
+        target,
         source: Source::Own(own),
         rules: Arc::new(Rules {
             honor_labels: false,
@@ -121,11 +137,27 @@ fn own_worker(
             track_timestamps_staleness: false,
             relabel: Vec::new(),
             limits: Limits::default(),
+            histograms: Options::default(),
         }),
         has_extra_metrics: false,
         seed,
         out,
     })
+}
+
+/// A target's task.
+struct Running {
+    gone: CancellationToken,
+    state: Arc<ActiveTarget>,
+}
+
+/// What a job wants made of histograms.
+fn histograms(formats: &Formats) -> Options {
+    Options {
+        native: formats.native_histograms,
+        classic_too: formats.classic_histograms_too,
+        custom_buckets: formats.custom_buckets,
+    }
 }
 
 struct Job {
@@ -149,31 +181,30 @@ impl Job {
             track_timestamps_staleness: job.track_timestamps_staleness,
             relabel: job.metric_relabel_configs.clone(),
             limits: job.limits,
+            histograms: histograms(&job.formats),
         });
-        let fetcher = Arc::new(Fetcher::new(
-            job.http.clone(),
-            job.enable_compression,
-            job.limits.body_bytes,
-        ));
+        let fetcher = Arc::new(Fetcher::new(job));
         let mut files: Vec<Files> = Vec::new();
-        let mut running: HashMap<Target, CancellationToken> = HashMap::new();
+        let mut running: HashMap<Target, Running> = HashMap::new();
         let mut complaints = HashSet::new();
         loop {
-            let wanted = self.targets(job, &mut files, &mut complaints);
-            running.retain(|target, gone| {
-                let stays = wanted.contains(target);
+            let (wanted, dropped) = self.targets(job, &mut files, &mut complaints);
+            running.retain(|target, running| {
+                let stays = wanted.contains_key(target);
                 if !stays {
-                    gone.cancel();
+                    running.gone.cancel();
                 }
                 stays
             });
-            for target in wanted {
+            for (target, discovered) in wanted {
                 if running.contains_key(&target) {
                     continue;
                 }
                 let gone = CancellationToken::new();
+                let state = ActiveTarget::new(discovered, &target);
                 let worker = Worker {
                     target: target.clone(),
+                    state: Arc::clone(&state),
                     source: Source::Http(Arc::clone(&fetcher)),
                     rules: Arc::clone(&rules),
                     has_extra_metrics: job.extra_scrape_metrics,
@@ -181,10 +212,16 @@ impl Job {
                     out: self.out.clone(),
                 };
                 self.tasks.spawn(worker.run(cancel.clone(), gone.clone()));
-                running.insert(target, gone);
+                running.insert(target, Running { gone, state });
             }
+            let active = running.values().map(|r| Arc::clone(&r.state)).collect();
+            let targets = self.discovery.status.targets();
+            targets.set(&job.job_name, Pool { active, dropped });
             tokio::select! {
-                () = cancel.cancelled() => return,
+                () = cancel.cancelled() => {
+                    targets.remove(&job.job_name);
+                    return;
+                }
                 () = tokio::time::sleep(LOOK) => {}
             }
         }
@@ -195,13 +232,15 @@ impl Job {
         job: &ScrapeConfig,
         files: &mut Vec<Files>,
         complaints: &mut HashSet<String>,
-    ) -> HashSet<Target> {
+    ) -> (HashMap<Target, Discovered>, Vec<Discovered>) {
         let containers = if job.docker_sd_configs.is_empty() {
             Vec::new()
         } else {
             self.discovery.status.containers()
         };
-        let mut targets = HashSet::new();
+        let mut targets = HashMap::new();
+        let mut dropped = Vec::new();
+        let keep_dropped = job.keep_dropped_targets.unwrap_or(TARGETS_MAX);
         let mut complain = |text: String| {
             if complaints.len() < TARGETS_MAX && complaints.insert(text.clone()) {
                 tracing::warn!(job = job.job_name, "{text}");
@@ -210,8 +249,9 @@ impl Job {
         for discovered in discover(job, files, &containers) {
             match target(job, &discovered) {
                 Ok(Some(target)) => {
-                    targets.insert(target);
+                    targets.insert(target, discovered);
                 }
+                Ok(None) if dropped.len() < keep_dropped => dropped.push(discovered),
                 Ok(None) => {}
                 Err(error) => {
                     let address = discovered.get("__address__").map_or("", String::as_str);
@@ -226,7 +266,7 @@ impl Job {
             ));
             targets.clear();
         }
-        targets
+        (targets, dropped)
     }
 }
 

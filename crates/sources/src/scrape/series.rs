@@ -4,10 +4,18 @@
 //! labels that became of it: parsing and relabelling happen once, and a sample costs a look-up.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use kittiwake_config::{Limits, RelabelConfig, apply};
-use kittiwake_model::{Labels, LabelsBuilder, TimestampMs, labels::METRIC_NAME, stale_nan};
-use kittiwake_wire::exposition::{ExpositionError, Format, Item, Parser, Sample};
+use kittiwake_model::{
+    Exemplar, Histogram, Labels, LabelsBuilder, Metadata, TimestampMs, labels::METRIC_NAME,
+    stale_nan,
+};
+use kittiwake_wire::exposition::{
+    Entry, ExpositionError, Format, Options, Sample, ScrapedExemplar, read,
+};
+
+use crate::SampleBatch;
 
 /// Series that a target may have, dropped ones included.
 pub(super) const SERIES_MAX: usize = 1_000_000;
@@ -22,6 +30,8 @@ pub(super) struct Rules {
     pub track_timestamps_staleness: bool,
     pub relabel: Vec<RelabelConfig>,
     pub limits: Limits,
+    /// What becomes of histograms.
+    pub histograms: Options,
 }
 
 /// Why what a target said is not taken.
@@ -45,7 +55,10 @@ pub(super) enum ScrapeError {
 }
 
 /// Samples by time.
-pub(super) type Batches = BTreeMap<TimestampMs, Vec<(Labels, f64)>>;
+pub(super) type Batches = BTreeMap<TimestampMs, SampleBatch>;
+
+/// Families of which a target may say something.
+const FAMILIES_MAX: usize = 100_000;
 
 /// How much a scrape gave.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +75,8 @@ struct Series {
     /// Whether its last sample was no end.
     is_live: bool,
     time_ms: TimestampMs,
+    /// Its last exemplars: a target repeats them until there are others.
+    exemplars: Box<[ScrapedExemplar]>,
 }
 
 #[derive(Debug)]
@@ -80,6 +95,18 @@ pub(super) struct SeriesCache {
     series: Vec<Series>,
     free: Vec<usize>,
     round: u64,
+    /// What was said of families.
+    metadata: HashMap<String, Metadata>,
+}
+
+/// A scrape that is read.
+struct Reading<'r> {
+    cache: &'r mut SeriesCache,
+    rules: &'r Rules,
+    time_ms: TimestampMs,
+    counts: Counts,
+    taken: Batches,
+    now: SampleBatch,
 }
 
 impl SeriesCache {
@@ -91,6 +118,7 @@ impl SeriesCache {
             series: Vec::new(),
             free: Vec::new(),
             round: 1,
+            metadata: HashMap::new(),
         }
     }
 
@@ -105,47 +133,44 @@ impl SeriesCache {
         out: &mut Batches,
     ) -> Result<Counts, ScrapeError> {
         self.round += 1;
-        let mut counts = Counts::default();
-        let mut taken = Batches::new();
-        let mut now = Vec::with_capacity(self.series.len());
-        for item in Parser::new(text, format) {
-            let Item::Sample(sample) = item? else {
-                continue;
-            };
-            counts.scraped += 1;
-            let Some(index) = self.resolve(&sample, rules)? else {
-                continue;
-            };
-            counts.kept += 1;
-            if rules.limits.samples > 0 && counts.kept as u64 > rules.limits.samples {
-                return Err(ScrapeError::Samples(rules.limits.samples));
+        let now = SampleBatch {
+            samples: Vec::with_capacity(self.series.len()),
+            ..SampleBatch::default()
+        };
+        let mut reading = Reading {
+            cache: self,
+            rules,
+            time_ms,
+            counts: Counts::default(),
+            taken: Batches::new(),
+            now,
+        };
+        read(text, format, &rules.histograms, &mut |entry| match entry {
+            Entry::Sample(sample, exemplars) => reading.sample(&sample, exemplars),
+            Entry::Histogram(sample, histogram, exemplars) => {
+                reading.histogram(&sample, histogram, exemplars)
             }
-            let Some(series) = self.series.get_mut(index) else {
-                continue;
-            };
-            let own_ms = sample.time_ms.filter(|_| rules.honor_timestamps);
-            let at_ms = own_ms.unwrap_or(time_ms);
-            if series.round == self.round && series.time_ms == at_ms {
-                continue;
+            Entry::Family(family) => {
+                let metadata = Metadata {
+                    kind: family.kind.as_str().to_owned(),
+                    help: family.help,
+                    unit: family.unit,
+                };
+                reading.describe(family.name, metadata);
+                Ok::<(), ScrapeError>(())
             }
-            series.round = self.round;
-            series.time_ms = at_ms;
-            if own_ms.is_none() || rules.track_timestamps_staleness {
-                counts.added += usize::from(!series.is_live);
-                series.is_live = true;
-            }
-            if at_ms == time_ms {
-                now.push((series.labels.clone(), sample.value));
-            } else {
-                let batch = taken.entry(at_ms).or_default();
-                batch.push((series.labels.clone(), sample.value));
-            }
+        })?;
+        let Reading {
+            counts,
+            taken,
+            mut now,
+            ..
+        } = reading;
+        self.sweep(&mut now.samples);
+        for (at_ms, batch) in taken {
+            append(out.entry(at_ms).or_default(), batch);
         }
-        self.sweep(&mut now);
-        for (at_ms, samples) in taken {
-            out.entry(at_ms).or_default().extend(samples);
-        }
-        out.entry(time_ms).or_default().extend(now);
+        append(out.entry(time_ms).or_default(), now);
         Ok(counts)
     }
 
@@ -208,6 +233,7 @@ impl SeriesCache {
             round: 0,
             is_live: false,
             time_ms: 0,
+            exemplars: Box::default(),
         };
         let free = self.free.pop().filter(|index| *index < self.series.len());
         let index = free.unwrap_or(self.series.len());
@@ -252,6 +278,125 @@ impl SeriesCache {
             .map_err(|source| ExpositionError::Labels { line, source })?;
         Ok(Some(labels))
     }
+}
+
+impl Reading<'_> {
+    /// The series of a sample, if it is to be kept, and the batch that it goes into.
+    fn place(&mut self, sample: &Sample<'_>) -> Result<Option<usize>, ScrapeError> {
+        self.counts.scraped += 1;
+        let Some(index) = self.cache.resolve(sample, self.rules)? else {
+            return Ok(None);
+        };
+        self.counts.kept += 1;
+        let limit = self.rules.limits.samples;
+        if limit > 0 && self.counts.kept as u64 > limit {
+            return Err(ScrapeError::Samples(limit));
+        }
+        let round = self.cache.round;
+        let Some(series) = self.cache.series.get_mut(index) else {
+            return Ok(None);
+        };
+        let own_ms = sample.time_ms.filter(|_| self.rules.honor_timestamps);
+        let at_ms = own_ms.unwrap_or(self.time_ms);
+        if series.round == round && series.time_ms == at_ms {
+            return Ok(None);
+        }
+        series.round = round;
+        series.time_ms = at_ms;
+        if own_ms.is_none() || self.rules.track_timestamps_staleness {
+            self.counts.added += usize::from(!series.is_live);
+            series.is_live = true;
+        }
+        Ok(Some(index))
+    }
+
+    fn sample(
+        &mut self,
+        sample: &Sample<'_>,
+        exemplars: &[ScrapedExemplar],
+    ) -> Result<(), ScrapeError> {
+        let Some(index) = self.place(sample)? else {
+            return Ok(());
+        };
+        let (batch, series) = self.at(index);
+        if let Some(start_ms) = sample.start_ms {
+            batch.starts.push((batch.samples.len(), start_ms));
+        }
+        batch.samples.push((series.labels.clone(), sample.value));
+        push_exemplars(batch, series, exemplars);
+        Ok(())
+    }
+
+    fn histogram(
+        &mut self,
+        sample: &Sample<'_>,
+        histogram: Histogram,
+        exemplars: &[ScrapedExemplar],
+    ) -> Result<(), ScrapeError> {
+        let Some(index) = self.place(sample)? else {
+            return Ok(());
+        };
+        let (batch, series) = self.at(index);
+        let start_ms = sample.start_ms.unwrap_or(0);
+        let labels = series.labels.clone();
+        batch
+            .histograms
+            .push((labels, Arc::new(histogram), start_ms));
+        push_exemplars(batch, series, exemplars);
+        Ok(())
+    }
+
+    /// A series that [`Self::place`] gave, and the batch of its time.
+    fn at(&mut self, index: usize) -> (&mut SampleBatch, &mut Series) {
+        let series = &mut self.cache.series[index];
+        let batch = if series.time_ms == self.time_ms {
+            &mut self.now
+        } else {
+            self.taken.entry(series.time_ms).or_default()
+        };
+        (batch, series)
+    }
+
+    /// Keeps what is new about a family.
+    fn describe(&mut self, name: String, metadata: Metadata) {
+        let known = &mut self.cache.metadata;
+        if known.get(&name) == Some(&metadata) {
+            return;
+        }
+        if known.len() < FAMILIES_MAX || known.contains_key(&name) {
+            known.insert(name.clone(), metadata.clone());
+            self.now.metadata.push((name, metadata));
+        }
+    }
+}
+
+fn push_exemplars(batch: &mut SampleBatch, series: &mut Series, exemplars: &[ScrapedExemplar]) {
+    if exemplars.is_empty() || *series.exemplars == *exemplars {
+        return;
+    }
+    for exemplar in exemplars {
+        if series.exemplars.contains(exemplar) {
+            continue;
+        }
+        let made = Exemplar {
+            labels: exemplar.labels.clone(),
+            value: exemplar.value,
+            time_ms: exemplar.time_ms.unwrap_or(series.time_ms),
+        };
+        batch.exemplars.push((series.labels.clone(), made));
+    }
+    series.exemplars = exemplars.into();
+}
+
+/// Appends what came for the same time.
+fn append(into: &mut SampleBatch, batch: SampleBatch) {
+    let at = into.samples.len();
+    let starts = batch.starts.into_iter();
+    into.starts.extend(starts.map(|(i, start)| (at + i, start)));
+    into.samples.extend(batch.samples);
+    into.histograms.extend(batch.histograms);
+    into.exemplars.extend(batch.exemplars);
+    into.metadata.extend(batch.metadata);
 }
 
 fn check_limits(

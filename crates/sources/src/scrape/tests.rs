@@ -27,6 +27,7 @@ fn job_rules(text: &str) -> Rules {
         track_timestamps_staleness: job.track_timestamps_staleness,
         relabel: job.metric_relabel_configs.clone(),
         limits: job.limits,
+        histograms: histograms(&job.formats),
     }
 }
 
@@ -50,14 +51,14 @@ fn a_series_that_is_left_out_ends_once() {
         added: 2,
     };
     assert_eq!(counts, want);
-    assert_eq!(out[&1000][1].0.get("instance"), Some("i:1"));
+    assert_eq!(out[&1000].samples[1].0.get("instance"), Some("i:1"));
     let (counts, out) = read(&mut cache, "a 1\n", &rules);
     assert_eq!(counts.added, 0);
-    assert_eq!(out[&1000].len(), 2);
-    assert!(is_stale_nan(out[&1000][1].1));
-    assert_eq!(out[&1000][1].0.metric_name(), Some("b"));
+    assert_eq!(out[&1000].samples.len(), 2);
+    assert!(is_stale_nan(out[&1000].samples[1].1));
+    assert_eq!(out[&1000].samples[1].0.metric_name(), Some("b"));
     let (_, out) = read(&mut cache, "a 1\n", &rules);
-    assert_eq!(out[&1000].len(), 1);
+    assert_eq!(out[&1000].samples.len(), 1);
     let mut ended = Vec::new();
     cache.end(&mut ended);
     cache.end(&mut ended);
@@ -68,24 +69,24 @@ fn a_series_that_is_left_out_ends_once() {
 fn labels_of_target_and_sample_meet_as_the_job_says() {
     let text = "a{job=\"theirs\"} 1\n";
     let (_, out) = read(&mut cache(), text, &job_rules(""));
-    let labels = &out[&1000][0].0;
+    let labels = &out[&1000].samples[0].0;
     assert_eq!(labels.get("job"), Some("j"));
     assert_eq!(labels.get("exported_job"), Some("theirs"));
     let (_, out) = read(&mut cache(), text, &job_rules("    honor_labels: true\n"));
-    assert_eq!(out[&1000][0].0.get("job"), Some("theirs"));
+    assert_eq!(out[&1000].samples[0].0.get("job"), Some("theirs"));
 }
 
 #[test]
 fn own_times_have_batches_of_their_own() {
     let text = "a 1 500\nb 2\n";
     let (_, out) = read(&mut cache(), text, &job_rules(""));
-    assert_eq!((out[&500].len(), out[&1000].len()), (1, 1));
+    assert_eq!((out[&500].samples.len(), out[&1000].samples.len()), (1, 1));
     let (_, out) = read(
         &mut cache(),
         text,
         &job_rules("    honor_timestamps: false\n"),
     );
-    assert_eq!(out[&1000].len(), 2);
+    assert_eq!(out[&1000].samples.len(), 2);
 }
 
 #[test]
@@ -352,4 +353,62 @@ async fn a_full_channel_does_not_hold_up_the_stop() {
         .await
         .unwrap();
     assert!(!out.is_empty());
+}
+
+#[test]
+fn starts_exemplars_histograms_and_metadata_go_along() {
+    let rules = job_rules("    scrape_native_histograms: true\n");
+    let text = "# TYPE a counter\n# HELP a help\na_total 5 # {t=\"1\"} 0.5\na_created 2\n\
+                # TYPE h histogram\nh {count:2,sum:1,schema:0,zero_threshold:0,zero_count:2} st@1\n# EOF\n";
+    let mut cache = cache();
+    let mut scrape = |text: &str, format| {
+        let mut out = Batches::new();
+        let read = cache.read(text.as_bytes(), format, 1000, &rules, &mut out);
+        (read.unwrap(), out.remove(&1000).unwrap())
+    };
+    let (counts, batch) = scrape(
+        &text
+            .replace("a_created 2\n", "")
+            .replace("a_total 5", "a_total 5 st@2"),
+        Format::OpenMetrics2,
+    );
+    // A counter's name has no suffix of its own in 2.0, so nothing but the sample is read of it.
+    assert_eq!((counts.scraped, counts.kept), (2, 2));
+    assert_eq!(batch.starts, [(0, 2000)]);
+    let (labels, histogram, start_ms) = &batch.histograms[0];
+    assert_eq!((labels.metric_name(), *start_ms), (Some("h"), 1000));
+    assert_eq!(histogram.schema, 0);
+    let (labels, exemplar) = &batch.exemplars[0];
+    assert_eq!(labels.metric_name(), Some("a_total"));
+    assert_eq!((exemplar.value, exemplar.time_ms), (0.5, 1000));
+    let names: Vec<_> = batch
+        .metadata
+        .iter()
+        .map(|(n, m)| (n.as_str(), m.kind.as_str()))
+        .collect();
+    assert_eq!(names, [("a", "counter"), ("h", "histogram")]);
+    // What was said before is not said again.
+    let again = "# TYPE a counter\n# HELP a help\na_total 6 # {t=\"1\"} 0.5\na_created 2\n# EOF\n";
+    let (_, batch) = scrape(again, Format::OpenMetrics);
+    assert_eq!(batch.starts, [(0, 2000)]);
+    assert!(batch.exemplars.is_empty() && batch.metadata.is_empty());
+    assert_eq!(batch.samples.len(), 3);
+    assert!(is_stale_nan(batch.samples[2].1));
+}
+
+#[test]
+fn a_job_says_what_becomes_of_histograms() {
+    let text =
+        "# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_sum 3\nh_count 2\n";
+    let count = |rules: &str| {
+        let (_, out) = read(&mut cache(), text, &job_rules(rules));
+        (out[&1000].samples.len(), out[&1000].histograms.len())
+    };
+    assert_eq!(count(""), (4, 0));
+    let custom = "    convert_classic_histograms_to_nhcb: true\n";
+    assert_eq!(count(custom), (0, 1));
+    let both = format!("{custom}    always_scrape_classic_histograms: true\n");
+    assert_eq!(count(&both), (4, 1));
+    let (_, out) = read(&mut cache(), text, &job_rules(""));
+    assert_eq!(out[&1000].samples[0].0.get("le"), Some("1.0"));
 }

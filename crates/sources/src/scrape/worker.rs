@@ -13,6 +13,7 @@ use super::OwnTarget;
 use super::fetch::Fetcher;
 use super::series::{Batches, Counts, Rules, SeriesCache};
 use super::target::Target;
+use super::targets::{ActiveTarget, LastScrape};
 use crate::tick::now_ms;
 use crate::{Gathered, SampleBatch};
 
@@ -29,6 +30,8 @@ pub(super) enum Source {
 /// What a target's task needs.
 pub(super) struct Worker {
     pub target: Target,
+    /// Where it is told how scraping goes.
+    pub state: Arc<ActiveTarget>,
     pub source: Source,
     pub rules: Arc<Rules>,
     pub has_extra_metrics: bool,
@@ -119,16 +122,20 @@ impl Worker {
         if report.is_live {
             ended.extend(report.series.iter().map(|l| (l.clone(), stale_nan())));
         }
+        let ended = SampleBatch {
+            samples: ended,
+            ..SampleBatch::default()
+        };
         self.send(Batches::from([(now_ms(), ended)]), &cancel).await;
     }
 
     /// False: nobody takes samples any more, or it is time to stop.
     async fn send(&self, batches: Batches, cancel: &CancellationToken) -> bool {
-        for (time_ms, samples) in batches {
-            if samples.is_empty() {
+        for (time_ms, mut batch) in batches {
+            if batch.is_empty() {
                 continue;
             }
-            let batch = SampleBatch { time_ms, samples };
+            batch.time_ms = time_ms;
             let sent = tokio::select! {
                 sent = self.out.send(Gathered::Samples(batch)) => sent.is_ok(),
                 () = cancel.cancelled() => false,
@@ -174,15 +181,26 @@ impl Worker {
                 .map_err(|e| e.to_string())
         });
         let up = counts.is_ok();
+        let mut last = LastScrape {
+            time_ms,
+            seconds,
+            error: String::new(),
+        };
         let counts = counts.unwrap_or_else(|error| {
             // Once, when it begins: `up` tells the rest.
             if !*failed {
                 tracing::info!(target_uri = %self.target.uri, "scrape failed: {error}");
             }
+            last.error = error;
             Counts::default()
         });
+        self.state.scraped(last);
         *failed = !up;
-        let samples = batches.entry(time_ms).or_default();
+        let batch = batches.entry(time_ms).or_default();
+        for (name, metadata) in &batch.metadata {
+            self.state.describe(name, metadata);
+        }
+        let samples = &mut batch.samples;
         if !up {
             cache.end(samples);
         }
