@@ -6,8 +6,10 @@ use kittiwake_journal::bytes::{Malformed, Reader, put_bytes, put_uvarint};
 /// What a frame's body is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// A remote write 1.0 request.
+    /// A remote write 2.0 request.
     Metrics,
+    /// A remote write 1.0 request, from a journal of before.
+    MetricsV1,
     /// A Loki push in protobuf.
     Logs,
 }
@@ -32,8 +34,9 @@ impl Frame {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.body.len() + 64);
         out.push(match self.kind {
-            Kind::Metrics => 1,
+            Kind::MetricsV1 => 1,
             Kind::Logs => 2,
+            Kind::Metrics => 3,
         });
         put_uvarint(&mut out, self.cursors.len() as u64);
         for change in &self.cursors {
@@ -56,8 +59,9 @@ impl Frame {
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes);
         let kind = match reader.u8()? {
-            1 => Kind::Metrics,
+            1 => Kind::MetricsV1,
             2 => Kind::Logs,
+            3 => Kind::Metrics,
             _ => {
                 return Err(Malformed {
                     at: 0,
@@ -93,7 +97,7 @@ mod tests {
 
     #[test]
     fn comes_back() {
-        for kind in [Kind::Metrics, Kind::Logs] {
+        for kind in [Kind::Metrics, Kind::MetricsV1, Kind::Logs] {
             let frame = Frame {
                 kind,
                 cursors: vec![

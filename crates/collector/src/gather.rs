@@ -6,15 +6,13 @@ use std::time::Duration;
 
 use kittiwake_sources::{Gathered, LineBatch, SampleBatch};
 use kittiwake_wire::loki_push::PushEncoder;
-use kittiwake_wire::remote_write::RequestEncoder;
 use tokio::sync::mpsc;
 
 use crate::frame::{CursorChange, Frame, Kind};
 use crate::queue::Queue;
+use crate::series;
 use crate::status::Status;
 
-/// Samples of a frame.
-const SAMPLES_MAX: usize = 5000;
 /// Bytes of lines after which a frame is closed.
 const LINES_BYTES: usize = 512 << 10;
 /// Lines that came are journalled after this time at the latest.
@@ -78,12 +76,8 @@ pub(crate) async fn run(
 }
 
 async fn samples(batch: &SampleBatch, queue: &Queue, status: &Status) {
-    let mut encoder = RequestEncoder::new();
-    for chunk in batch.samples.chunks(SAMPLES_MAX) {
-        for (labels, value) in chunk {
-            encoder.series(labels, [(batch.time_ms, *value)]);
-        }
-        match encoder.finish() {
+    for (count, body) in series::bodies(batch) {
+        match body {
             Ok(body) => {
                 let frame = Frame {
                     kind: Kind::Metrics,
@@ -94,7 +88,7 @@ async fn samples(batch: &SampleBatch, queue: &Queue, status: &Status) {
             }
             Err(error) => {
                 tracing::error!(%error, "samples do not encode");
-                status.drop_samples(chunk.len() as u64);
+                status.drop_samples(count as u64);
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -19,11 +20,21 @@ use hyper_util::rt::TokioExecutor;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
+use kittiwake_wire::remote_write::v2;
+use kittiwake_wire::snappy;
+
 use crate::frame::Kind;
+use crate::series;
 use crate::ship::{Outcome, Request, Shipper};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 const ANSWER_BYTES_MAX: usize = 64 << 10;
+const PLAIN_BYTES_MAX: usize = 64 << 20;
+const WRITTEN: [&str; 3] = [
+    "x-prometheus-remote-write-samples-written",
+    "x-prometheus-remote-write-histograms-written",
+    "x-prometheus-remote-write-exemplars-written",
+];
 
 /// Where to send, and as whom.
 #[derive(Debug, Clone)]
@@ -43,6 +54,16 @@ pub struct HttpShipper {
     metrics: Uri,
     logs: Uri,
     token_file: Option<PathBuf>,
+    /// Whether the receiver has said that it knows only remote write 1.0.
+    is_old: AtomicBool,
+}
+
+/// What an answer to remote write 2.0 means beside its outcome.
+enum Spoke {
+    /// The receiver understood.
+    Understood(Outcome),
+    /// It knows only 1.0.
+    OldVersion,
 }
 
 impl HttpShipper {
@@ -95,26 +116,59 @@ impl HttpShipper {
             metrics: uri("/api/v1/write")?,
             logs: uri("/loki/api/v1/push")?,
             token_file: settings.token_file.clone(),
+            is_old: AtomicBool::new(false),
         })
     }
 
-    async fn send(&self, request: Request) -> Result<Outcome> {
-        let uri = match request.kind {
-            Kind::Metrics => &self.metrics,
-            Kind::Logs => &self.logs,
+    /// Sends a request, rewritten where the receiver knows only remote write 1.0.
+    async fn send(&self, mut request: Request) -> Result<Outcome> {
+        if request.kind == Kind::Metrics {
+            if !self.is_old.load(Ordering::Relaxed) {
+                match self.send_once(request.clone()).await? {
+                    Spoke::Understood(outcome) => return Ok(outcome),
+                    Spoke::OldVersion => {
+                        tracing::info!("the server takes remote write 1.0 only: no start times");
+                        self.is_old.store(true, Ordering::Relaxed);
+                    }
+                }
+            }
+            let mut plain = Vec::new();
+            let old = snappy::decompress(&request.body, PLAIN_BYTES_MAX, &mut plain)
+                .ok()
+                .and_then(series::downgrade);
+            let Some(old) = old else {
+                return Ok(Outcome::Refused("the frame does not decode".to_owned()));
+            };
+            request.kind = Kind::MetricsV1;
+            request.body = old.into();
+        }
+        match self.send_once(request).await? {
+            Spoke::Understood(outcome) => Ok(outcome),
+            Spoke::OldVersion => Ok(Outcome::Retry {
+                reason: "the server does not take remote write".to_owned(),
+                after: None,
+            }),
+        }
+    }
+
+    async fn send_once(&self, request: Request) -> Result<Spoke> {
+        let (uri, content_type, version) = match request.kind {
+            Kind::Metrics => (&self.metrics, v2::CONTENT_TYPE, "2.0.0"),
+            Kind::MetricsV1 => (&self.metrics, "application/x-protobuf", "0.1.0"),
+            Kind::Logs => (&self.logs, "application/x-protobuf", ""),
         };
         let mut builder = hyper::Request::builder()
             .method(Method::POST)
             .uri(uri)
-            .header(CONTENT_TYPE, "application/x-protobuf")
+            .header(CONTENT_TYPE, content_type)
             .header(
                 USER_AGENT,
                 concat!("kittiwake-collector/", env!("CARGO_PKG_VERSION")),
             );
-        if request.kind == Kind::Metrics {
+        if !version.is_empty() {
             builder = builder
                 .header(CONTENT_ENCODING, "snappy")
-                .header("x-prometheus-remote-write-version", "0.1.0");
+                .header("x-prometheus-remote-write-version", version);
         }
         for (name, value) in &request.headers {
             builder = builder.header(*name, value);
@@ -125,11 +179,23 @@ impl HttpShipper {
             value.set_sensitive(true);
             builder = builder.header(AUTHORIZATION, value);
         }
-        let answer = self.client.request(builder.body(Full::new(request.body))?);
+        let answer = self
+            .client
+            .request(builder.body(Full::new(request.body.clone()))?);
         let answer = tokio::time::timeout(REQUEST_TIMEOUT, answer)
             .await
             .context("no answer in time")??;
         let status = answer.status();
+        // A receiver that knows 2.0 says how much it has written; one that does not may take
+        // the request for an empty one.
+        let says_written = WRITTEN
+            .iter()
+            .any(|name| answer.headers().contains_key(*name));
+        let is_misread =
+            status.is_success() && !says_written || status == StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        if request.kind == Kind::Metrics && is_misread {
+            return Ok(Spoke::OldVersion);
+        }
         let after = answer
             .headers()
             .get(RETRY_AFTER)
@@ -143,7 +209,7 @@ impl HttpShipper {
                 .collect(),
             _ => String::new(),
         };
-        Ok(outcome(status, &text, after))
+        Ok(Spoke::Understood(outcome(status, &text, after)))
     }
 }
 

@@ -8,6 +8,7 @@ mod frame;
 mod gather;
 pub mod http;
 mod queue;
+mod series;
 mod ship;
 mod split;
 mod status;

@@ -7,6 +7,7 @@ use kittiwake_wire::remote_write::{RequestEncoder, WriteRequest};
 use kittiwake_wire::snappy;
 
 use crate::frame::Kind;
+use crate::series;
 
 /// Parts that a request is split into at most.
 const PARTS: usize = 16;
@@ -21,17 +22,27 @@ pub(crate) fn parts(kind: Kind, body: &[u8]) -> Vec<Bytes> {
     };
     match kind {
         Kind::Metrics => metrics(plain).unwrap_or_default(),
+        Kind::MetricsV1 => metrics_v1(plain).unwrap_or_default(),
         Kind::Logs => logs(plain).unwrap_or_default(),
     }
 }
 
 fn metrics(plain: &[u8]) -> Option<Vec<Bytes>> {
-    let series: Vec<_> = WriteRequest::new(plain)
+    let all = series::decode(plain)?;
+    let mut parts = Vec::new();
+    for chunk in all.chunks(all.len().div_ceil(PARTS).max(1)) {
+        parts.push(series::encode(chunk)?.into());
+    }
+    Some(parts)
+}
+
+fn metrics_v1(plain: &[u8]) -> Option<Vec<Bytes>> {
+    let all: Vec<_> = WriteRequest::new(plain)
         .series()
         .collect::<Result<_, _>>()
         .ok()?;
     let mut parts = Vec::new();
-    for chunk in series.chunks(series.len().div_ceil(PARTS).max(1)) {
+    for chunk in all.chunks(all.len().div_ceil(PARTS).max(1)) {
         let mut encoder = RequestEncoder::new();
         for one in chunk {
             let samples: Vec<(i64, f64)> = one.samples().collect::<Result<_, _>>().ok()?;
@@ -100,13 +111,28 @@ mod tests {
         for series in 0..33 {
             encoder.series(&labels(series), [(1, series as f64)]);
         }
-        let parts = super::parts(Kind::Metrics, &encoder.finish().unwrap());
+        let parts = super::parts(Kind::MetricsV1, &encoder.finish().unwrap());
         let count: usize = parts
             .iter()
             .map(|part| {
                 let mut plain = Vec::new();
                 let plain = snappy::decompress(part, 1 << 20, &mut plain).unwrap();
                 WriteRequest::new(plain).series().count()
+            })
+            .sum();
+        assert_eq!(count, 33);
+
+        let mut batch = kittiwake_sources::SampleBatch::default();
+        batch.samples.extend((0..33).map(|i| (labels(i), 1.0)));
+        let whole = series::bodies(&batch).remove(0).1.unwrap();
+        let parts = super::parts(Kind::Metrics, &whole);
+        assert!(parts.len() > 10 && parts.len() <= PARTS);
+        let count: usize = parts
+            .iter()
+            .map(|part| {
+                let mut plain = Vec::new();
+                let plain = snappy::decompress(part, 1 << 20, &mut plain).unwrap();
+                series::decode(plain).unwrap().len()
             })
             .sum();
         assert_eq!(count, 33);
