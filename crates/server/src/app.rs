@@ -5,27 +5,25 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Extension, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use kittiwake_env::Clock;
 use kittiwake_logstore as logs;
 use kittiwake_tsdb as metrics;
-use kittiwake_wire::delivery;
 use tokio::sync::{Semaphore, watch};
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate as _, SizeAbove};
 
-use crate::access::{Access, Principal, guard};
-use crate::body::{self, BODY_BYTES_MAX};
-use crate::ingest::{Ingest, Taken};
+use crate::access::{Access, guard};
+use crate::ingest::Ingest;
 use crate::own_metrics::OwnMetrics;
 use crate::pool::QueryPool;
 use crate::reply::{Problem, not_found};
 use crate::status_api::Nodes;
-use crate::{loki_api, page, prometheus_api, search_api, status_api, tail};
+use crate::{loki_api, page, prometheus_api, search_api, status_api, tail, write_api};
 
 /// Requests with data that are worked on at once; others wait.
 const INGEST_MAX: usize = 32;
@@ -51,8 +49,9 @@ pub struct App {
     pub started: Instant,
     /// Becomes true when the server stops.
     pub stop: watch::Receiver<bool>,
+    /// Places for requests with data.
+    pub(crate) ingesting: Arc<Semaphore>,
     clock: Arc<dyn Clock>,
-    ingesting: Arc<Semaphore>,
 }
 
 impl App {
@@ -65,7 +64,11 @@ impl App {
         stop: watch::Receiver<bool>,
     ) -> anyhow::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        let ingest = Arc::new(Ingest::new(Arc::clone(&metrics), Arc::clone(&logs)));
+        let ingest = Arc::new(Ingest::new(
+            Arc::clone(&metrics),
+            Arc::clone(&logs),
+            Arc::clone(&clock),
+        ));
         let own = Arc::new(OwnMetrics::new(
             Arc::clone(&metrics),
             Arc::clone(&logs),
@@ -120,7 +123,7 @@ pub fn routes(app: App, access: Arc<Access>) -> Router {
         .route("/label/{name}/values", get(prometheus_api::label_values))
         .route("/metadata", get(prometheus_api::metadata))
         .route("/status/buildinfo", get(prometheus_api::build_info))
-        .route("/write", post(remote_write));
+        .route("/write", post(write_api::remote_write));
     let loki = Router::new()
         .route("/query", get(loki_api::query).post(loki_api::query))
         .route(
@@ -133,7 +136,7 @@ pub fn routes(app: App, access: Arc<Access>) -> Router {
         .route("/series", get(loki_api::series).post(loki_api::series))
         .route("/status/buildinfo", get(loki_api::build_info))
         .route("/tail", get(tail::tail))
-        .route("/push", post(loki_push));
+        .route("/push", post(write_api::loki_push));
     // Compression of small answers costs more than it saves, and a tail is not compressed.
     let compressed = SizeAbove::new(512).and(NotForContentType::new("image/png"));
     Router::new()
@@ -223,97 +226,4 @@ async fn wrong_method(request: Request<Body>) -> Problem {
             request.method()
         ),
     )
-}
-
-/// Runs a piece of ingest on a worker thread, a bounded number at once.
-async fn ingest(
-    app: &App,
-    principal: &Principal,
-    headers: &HeaderMap,
-    take: impl FnOnce(&Ingest, Option<&kittiwake_model::delivery::Origin>) -> Result<Taken, Problem>
-    + Send
-    + 'static,
-) -> Result<Response, Problem> {
-    let get = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
-    let origin =
-        delivery::parse(get, &principal.name).map_err(|e| Problem::bad_data(e.to_string()))?;
-    let is_numbered = origin.is_some();
-    let _place = app
-        .ingesting
-        .acquire()
-        .await
-        .map_err(|_| Problem::unavailable("the server is stopping"))?;
-    let ingest = Arc::clone(&app.ingest);
-    let taken = tokio::task::spawn_blocking(move || take(&ingest, origin.as_ref()))
-        .await
-        .map_err(|_| Problem::internal("the request failed unexpectedly"))??;
-    match taken.refusal {
-        // Who numbers its frames would only send the same again: what is refused is counted.
-        Some(refusal) if !is_numbered => Err(Problem::bad_data(refusal)),
-        _ => Ok(StatusCode::NO_CONTENT.into_response()),
-    }
-}
-
-async fn remote_write(
-    State(app): State<App>,
-    Extension(principal): Extension<Principal>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
-    let kind = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|v| v.to_str().ok())
-        .unwrap_or("application/x-protobuf");
-    let encoding = body::token(&headers, header::CONTENT_ENCODING);
-    let unsupported =
-        |what: String| Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad_data", what);
-    if !kind.trim().starts_with("application/x-protobuf") || kind.contains("io.prometheus.write.v2")
-    {
-        return Err(unsupported(format!(
-            "content type {kind:?} is not supported; send application/x-protobuf;proto=prometheus.WriteRequest"
-        )));
-    }
-    if !matches!(encoding.as_str(), "snappy" | "") {
-        return Err(unsupported(format!(
-            "content encoding {encoding:?} is not supported; send snappy"
-        )));
-    }
-    let body = body::read(body, BODY_BYTES_MAX).await?;
-    ingest(&app, &principal, &headers, move |ingest, origin| {
-        ingest.remote_write(&body, origin)
-    })
-    .await
-}
-
-async fn loki_push(
-    State(app): State<App>,
-    Extension(principal): Extension<Principal>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, loki_api::LokiProblem> {
-    let kind = body::token(&headers, header::CONTENT_TYPE);
-    let encoding = body::token(&headers, header::CONTENT_ENCODING);
-    let body = body::read(body, BODY_BYTES_MAX).await?;
-    let answer = match kind.as_str() {
-        "application/json" => {
-            ingest(&app, &principal, &headers, move |ingest, origin| {
-                ingest.loki_json(&body::decompress(&encoding, &body)?, origin)
-            })
-            .await
-        }
-        "application/x-protobuf" | "" => {
-            ingest(&app, &principal, &headers, move |ingest, origin| {
-                ingest.loki_protobuf(&body, origin)
-            })
-            .await
-        }
-        other => Err(Problem::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "bad_data",
-            format!(
-                "content type {other:?} is not supported; send application/json or application/x-protobuf"
-            ),
-        )),
-    };
-    Ok(answer?)
 }

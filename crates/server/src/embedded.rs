@@ -25,7 +25,8 @@ impl Shipper for InProcess {
             };
             let origin = delivery::parse(get, "").map_err(|e| Problem::bad_data(e.to_string()))?;
             match request.kind {
-                Kind::Metrics => ingest.remote_write(&request.body, origin.as_ref()),
+                Kind::Metrics => ingest.remote_write_2(&request.body, origin.as_ref()),
+                Kind::MetricsV1 => ingest.remote_write(&request.body, origin.as_ref()),
                 Kind::Logs => ingest.loki_protobuf(&request.body, origin.as_ref()),
             }
         });

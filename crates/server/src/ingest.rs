@@ -1,17 +1,22 @@
-//! What comes in: remote write and Loki push, decoded straight into the stores' batches.
+//! What comes in: remote write, OTLP and Loki push, decoded straight into the stores' batches.
+
+mod intake;
+mod remote_write;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::http::StatusCode;
+use kittiwake_env::Clock;
 use kittiwake_logstore as logs;
 use kittiwake_model::Labels;
 use kittiwake_model::delivery::Origin;
 use kittiwake_tsdb as metrics;
 use kittiwake_wire::loki_push::{self, PushRequest};
-use kittiwake_wire::remote_write::WriteRequest;
 use kittiwake_wire::{LINE_BYTES_MAX, label_text, snappy, text};
 use parking_lot::Mutex;
+
+pub use intake::{Drop, Dropped};
 
 use crate::body::PLAIN_BYTES_MAX;
 use crate::reply::Problem;
@@ -30,25 +35,21 @@ pub struct Ingest {
     pub metrics: Arc<metrics::Store>,
     /// Log lines.
     pub logs: Arc<logs::Store>,
+    clock: Arc<dyn Clock>,
     streams_known: Mutex<[HashMap<String, Labels>; 2]>,
     /// What was not stored, and why, beyond what the stores themselves count.
     pub dropped: Dropped,
 }
 
-/// Counters of what a request had that is not stored yet.
-#[derive(Debug, Default)]
-pub struct Dropped {
-    /// Native histograms.
-    pub histograms: std::sync::atomic::AtomicU64,
-    /// Exemplars.
-    pub exemplars: std::sync::atomic::AtomicU64,
-}
-
 /// A request that was taken.
 #[derive(Debug, Default)]
 pub struct Taken {
-    /// Samples or lines stored.
-    pub accepted: u64,
+    /// Samples or lines stored, or known already.
+    pub samples: u64,
+    /// Native histograms stored, or known already.
+    pub histograms: u64,
+    /// Exemplars stored, or known already.
+    pub exemplars: u64,
     /// What is to be told to senders that do not number their frames: the first sample or
     /// line that was refused, and why.
     pub refusal: Option<String>,
@@ -56,81 +57,18 @@ pub struct Taken {
 
 impl Ingest {
     /// Ingest into these stores.
-    pub fn new(metrics: Arc<metrics::Store>, logs: Arc<logs::Store>) -> Self {
+    pub fn new(
+        metrics: Arc<metrics::Store>,
+        logs: Arc<logs::Store>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Self {
             metrics,
             logs,
+            clock,
             streams_known: Mutex::default(),
             dropped: Dropped::default(),
         }
-    }
-
-    /// Stores a snappy-compressed remote write 1.0 request. A numbered one is on disk when
-    /// this returns.
-    pub fn remote_write(&self, body: &[u8], origin: Option<&Origin>) -> Result<Taken, Problem> {
-        use std::sync::atomic::Ordering::Relaxed;
-        let mut plain = Vec::new();
-        let plain =
-            snappy::decompress(body, PLAIN_BYTES_MAX, &mut plain).map_err(snappy_problem)?;
-        let mut batch = metrics::Batch::new();
-        let (mut histograms, mut exemplars) = (0, 0);
-        let mut names = self.metrics.names();
-        for series in WriteRequest::new(plain).series() {
-            let series = series.map_err(bad)?;
-            histograms += series.histogram_count() as u64;
-            exemplars += series.exemplar_count() as u64;
-            if series.sample_count() == 0 {
-                continue;
-            }
-            let raw_hash = series.raw_labels().map(|raw| self.metrics.raw_hash(raw));
-            if let Some(known) = raw_hash.and_then(|hash| names.known(hash)) {
-                batch.start_known(known);
-            } else {
-                let labels = series.labels(LABELS_MAX).map_err(bad)?;
-                check_labels(&labels)?;
-                batch.start(labels, raw_hash);
-            }
-            for sample in series.samples() {
-                let (time_ms, value) = sample.map_err(bad)?;
-                batch.sample(time_ms, value);
-            }
-        }
-        drop(names);
-        self.dropped.histograms.fetch_add(histograms, Relaxed);
-        self.dropped.exemplars.fetch_add(exemplars, Relaxed);
-        let written = self
-            .metrics
-            .write(&batch, origin)
-            .map_err(|error| match error {
-                metrics::WriteError::Full(_) | metrics::WriteError::Failed(_) => {
-                    Problem::unavailable(error.to_string())
-                }
-                metrics::WriteError::TooFarAhead { .. } => too_far_ahead(error.to_string()),
-            })?;
-        if origin.is_some() {
-            self.metrics
-                .sync(written.sequence)
-                .map_err(|e| Problem::unavailable(e.to_string()))?;
-        }
-        let refusal = written.first_refused.map(|(labels, time_ms, why)| {
-            let mut series = String::new();
-            label_text::push(&mut series, &labels);
-            let what = match why {
-                metrics::Refusal::OutOfOrder => "out of order sample",
-                metrics::Refusal::DuplicateTime => "duplicate sample for timestamp",
-                metrics::Refusal::TooOld => "out of bounds",
-                metrics::Refusal::SeriesLimit => "the limit of active series is reached",
-                metrics::Refusal::TooManyBuckets => "a histogram has too many buckets",
-            };
-            format!(
-                "{what}; series={series}, timestamp={time_ms}, samples refused={}",
-                written.refused
-            )
-        });
-        Ok(Taken {
-            accepted: written.accepted,
-            refusal,
-        })
     }
 
     /// Stores a Loki push: snappy-compressed protobuf.
@@ -204,8 +142,9 @@ impl Ingest {
             )
         });
         Ok(Taken {
-            accepted: written.accepted,
+            samples: written.accepted,
             refusal,
+            ..Taken::default()
         })
     }
 

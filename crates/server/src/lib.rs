@@ -19,3 +19,4 @@ pub mod run;
 pub mod search_api;
 pub mod status_api;
 pub mod tail;
+pub mod write_api;

@@ -1,7 +1,6 @@
 //! The program's own metrics, as `/metrics` shows them.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -220,16 +219,9 @@ impl OwnMetrics {
         for (why, count) in logs::Refusal::ALL.iter().zip(l.refused) {
             reason("logs", why.as_str(), count);
         }
-        reason(
-            "metrics",
-            "native_histogram",
-            self.ingest.dropped.histograms.load(Relaxed),
-        );
-        reason(
-            "metrics",
-            "exemplar",
-            self.ingest.dropped.exemplars.load(Relaxed),
-        );
+        for (why, count) in self.ingest.dropped.counts() {
+            reason("metrics", why.as_str(), count);
+        }
         if let Some(sources) = self.nodes.embedded() {
             for (what, count) in sources.counts() {
                 set(&self.gathered.with_label_values(&[what.as_str()]), count);

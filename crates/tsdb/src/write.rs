@@ -104,6 +104,11 @@ impl Names<'_> {
         self.next = series + 1;
         Some(KnownSeries { series, hash })
     }
+
+    /// The labels of a series that is known.
+    pub fn labels(&self, series: KnownSeries) -> Option<Labels> {
+        self.state.registry.labels(series.series)
+    }
 }
 
 impl Store {

@@ -297,6 +297,34 @@ impl<'a> Series<'a> {
         Ok(())
     }
 
+    /// The labels as they are sent, for a message about what is wrong with them.
+    pub fn describe(&self) -> String {
+        let mut text = String::from("{");
+        let labels = numbered(self.message, "timeseries", 1, self.label_count);
+        for field in labels.map_while(Result::ok) {
+            let Ok(message) = field.message("timeseries.labels") else {
+                break;
+            };
+            if text.len() > 1 {
+                text.push_str(", ");
+            }
+            let mut fields = Fields::new(message, "timeseries.labels");
+            while let Ok(Some(part)) = fields.next() {
+                let Ok(bytes) = part.message("timeseries.labels") else {
+                    break;
+                };
+                let part_text = String::from_utf8_lossy(bytes.bytes);
+                match part.number {
+                    1 => text.push_str(&part_text),
+                    2 => text.push_str(&format!("={part_text:?}")),
+                    _ => {}
+                }
+            }
+        }
+        text.push('}');
+        text
+    }
+
     /// The labels as a set that can be kept.
     pub fn labels(&self, labels_max: usize) -> Result<Labels, LabelsError> {
         let mut pairs = Vec::new();

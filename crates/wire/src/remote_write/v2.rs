@@ -25,7 +25,8 @@ pub const CONTENT_TYPE: &str = "application/x-protobuf;proto=io.prometheus.write
 #[derive(Debug, Clone)]
 pub struct Request<'a> {
     message: Message<'a>,
-    symbols: Vec<&'a str>,
+    /// `None`: it is not UTF-8, which matters to the series that refer to it.
+    symbols: Vec<Option<&'a str>>,
 }
 
 impl<'a> Request<'a> {
@@ -37,9 +38,10 @@ impl<'a> Request<'a> {
         };
         let mut symbols = Vec::new();
         for field in numbered(message, "Request", 4, usize::MAX) {
-            symbols.push(field?.text("symbols")?);
+            let bytes = field?.message("symbols")?.bytes;
+            symbols.push(std::str::from_utf8(bytes).ok());
         }
-        if symbols.first().is_some_and(|first| !first.is_empty()) {
+        if symbols.first().is_some_and(|first| *first != Some("")) {
             return Err(Malformed {
                 at: 0,
                 field: "symbols",
@@ -56,11 +58,12 @@ impl<'a> Request<'a> {
 
     fn symbol(&self, reference: u64, at: usize, field: &'static str) -> Result<&'a str, Malformed> {
         let index = usize::try_from(reference).unwrap_or(usize::MAX);
-        self.symbols.get(index).copied().ok_or(Malformed {
-            at,
-            field,
-            wanted: "a reference into the symbols",
-        })
+        let wanted = match self.symbols.get(index) {
+            Some(Some(text)) => return Ok(text),
+            Some(None) => "UTF-8 text",
+            None => "a reference into the symbols",
+        };
+        Err(Malformed { at, field, wanted })
     }
 
     /// Replaces `into` by the labels of a series in the order in which they are sent, not

@@ -1,0 +1,151 @@
+//! Requests with data: remote write and Loki push.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Extension, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use kittiwake_model::delivery::Origin;
+use kittiwake_wire::delivery;
+
+use crate::access::Principal;
+use crate::app::App;
+use crate::body::{self, BODY_BYTES_MAX};
+use crate::ingest::{Ingest, Taken};
+use crate::loki_api;
+use crate::reply::Problem;
+
+/// Runs a piece of ingest on a worker thread, a bounded number at once. What a sender that
+/// numbers its frames has sent wrong is not told to it: it would only send the same again.
+pub(crate) async fn ingest(
+    app: &App,
+    principal: &Principal,
+    headers: &HeaderMap,
+    take: impl FnOnce(&Ingest, Option<&Origin>) -> Result<Taken, Problem> + Send + 'static,
+) -> Result<Taken, Problem> {
+    let get = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
+    let origin =
+        delivery::parse(get, &principal.name).map_err(|e| Problem::bad_data(e.to_string()))?;
+    let is_numbered = origin.is_some();
+    let _place = app
+        .ingesting
+        .acquire()
+        .await
+        .map_err(|_| Problem::unavailable("the server is stopping"))?;
+    let ingest = Arc::clone(&app.ingest);
+    let mut taken = tokio::task::spawn_blocking(move || take(&ingest, origin.as_ref()))
+        .await
+        .map_err(|_| Problem::internal("the request failed unexpectedly"))??;
+    if is_numbered {
+        taken.refusal = None;
+    }
+    Ok(taken)
+}
+
+/// The answer to a request of which all or some was stored.
+fn answer(taken: Taken) -> Result<Response, Problem> {
+    match taken.refusal {
+        Some(refusal) => Err(Problem::bad_data(refusal)),
+        None => Ok(StatusCode::NO_CONTENT.into_response()),
+    }
+}
+
+/// Which version of remote write a `Content-Type` header names.
+fn version(content_type: &str) -> Option<u8> {
+    let mut parts = content_type.split(';').map(str::trim);
+    let media_type = parts.next().unwrap_or("");
+    if !media_type.is_empty() && !media_type.eq_ignore_ascii_case("application/x-protobuf") {
+        return None;
+    }
+    match parts.find_map(|part| part.strip_prefix("proto=")) {
+        None | Some("prometheus.WriteRequest") => Some(1),
+        Some("io.prometheus.write.v2.Request") => Some(2),
+        Some(_) => None,
+    }
+}
+
+/// `/api/v1/write`
+pub async fn remote_write(
+    State(app): State<App>,
+    Extension(principal): Extension<Principal>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let kind = headers.get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|v| v.to_str().ok()).unwrap_or("");
+    let encoding = body::token(&headers, header::CONTENT_ENCODING);
+    let unsupported =
+        |what: String| Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad_data", what);
+    let version = version(kind).ok_or_else(|| {
+        unsupported(format!(
+            "content type {kind:?} is not supported; send application/x-protobuf;proto=io.prometheus.write.v2.Request or application/x-protobuf;proto=prometheus.WriteRequest"
+        ))
+    })?;
+    if !matches!(encoding.as_str(), "snappy" | "") {
+        return Err(unsupported(format!(
+            "content encoding {encoding:?} is not supported; send snappy"
+        )));
+    }
+    let body = body::read(body, BODY_BYTES_MAX).await?;
+    if version == 1 {
+        let take =
+            move |ingest: &Ingest, origin: Option<&Origin>| ingest.remote_write(&body, origin);
+        return ingest(&app, &principal, &headers, take)
+            .await
+            .and_then(answer);
+    }
+    let take = move |ingest: &Ingest, origin: Option<&Origin>| ingest.remote_write_2(&body, origin);
+    let taken = ingest(&app, &principal, &headers, take).await;
+    let [samples, histograms, exemplars] = taken.as_ref().map_or([0; 3], |taken| {
+        [taken.samples, taken.histograms, taken.exemplars]
+    });
+    let mut response = taken.and_then(answer).into_response();
+    for (name, count) in [
+        ("x-prometheus-remote-write-samples-written", samples),
+        ("x-prometheus-remote-write-histograms-written", histograms),
+        ("x-prometheus-remote-write-exemplars-written", exemplars),
+    ] {
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from(count));
+    }
+    Ok(response)
+}
+
+/// `/loki/api/v1/push`
+pub async fn loki_push(
+    State(app): State<App>,
+    Extension(principal): Extension<Principal>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, loki_api::LokiProblem> {
+    let kind = body::token(&headers, header::CONTENT_TYPE);
+    let encoding = body::token(&headers, header::CONTENT_ENCODING);
+    let body = body::read(body, BODY_BYTES_MAX).await?;
+    let answered = match kind.as_str() {
+        "application/json" => {
+            let take = move |ingest: &Ingest, origin: Option<&Origin>| {
+                ingest.loki_json(&body::decompress(&encoding, &body)?, origin)
+            };
+            ingest(&app, &principal, &headers, take)
+                .await
+                .and_then(answer)
+        }
+        "application/x-protobuf" | "" => {
+            let take =
+                move |ingest: &Ingest, origin: Option<&Origin>| ingest.loki_protobuf(&body, origin);
+            ingest(&app, &principal, &headers, take)
+                .await
+                .and_then(answer)
+        }
+        other => Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "bad_data",
+            format!(
+                "content type {other:?} is not supported; send application/json or application/x-protobuf"
+            ),
+        )),
+    };
+    Ok(answered?)
+}
