@@ -20,7 +20,7 @@ use std::time::Duration;
 use kittiwake_config::{ConfigError, PrometheusConfig};
 use kittiwake_env::{Clock, Periodic, RealClock, RealFs, SystemRng};
 use kittiwake_sources as sources;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -44,26 +44,36 @@ pub struct Settings {
 }
 
 /// What is scraped beside the node itself.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Scraping {
-    /// The targets.
-    pub config: Arc<PrometheusConfig>,
+    /// The targets, as they are now and whenever that changes.
+    pub config: watch::Receiver<Arc<PrometheusConfig>>,
     /// The program's own metrics, as the first target.
     pub own: Option<sources::scrape::OwnTarget>,
 }
 
 impl Scraping {
-    /// What a Prometheus configuration file says. What it has that is not obeyed yet is logged.
+    /// What a Prometheus configuration file says, for good.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        let config = PrometheusConfig::load(file)?;
-        for section in &config.unsupported {
-            tracing::warn!(file = %file.display(), section, "is not supported yet and has no effect");
-        }
-        Ok(Self {
-            config: Arc::new(config),
-            own: None,
-        })
+        Ok(Self::fixed(load_config(file)?))
     }
+
+    /// A configuration that does not change.
+    pub fn fixed(config: PrometheusConfig) -> Self {
+        Self {
+            config: watch::channel(Arc::new(config)).1,
+            own: None,
+        }
+    }
+}
+
+/// Reads a Prometheus configuration file. What it has that is not obeyed yet is logged.
+pub fn load_config(file: &Path) -> Result<PrometheusConfig, ConfigError> {
+    let config = PrometheusConfig::load(file)?;
+    for section in &config.unsupported {
+        tracing::warn!(file = %file.display(), section, "is not supported yet and has no effect");
+    }
+    Ok(config)
 }
 
 /// Why a collector cannot start.

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
 use kittiwake_collector::http::{HttpSettings, HttpShipper};
 use kittiwake_collector::{Collector, Scraping, Settings};
+use kittiwake_config::PrometheusConfig;
 use kittiwake_sources as sources;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -169,7 +170,7 @@ fn serve(args: &Args) -> Result<()> {
     };
     let scraping = match &args.config_file {
         Some(file) => Scraping::load(file).context("--config.file")?,
-        None => Scraping::default(),
+        None => Scraping::fixed(PrometheusConfig::default()),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -19,6 +19,7 @@ pub mod relabel;
 mod scalar;
 pub mod scrape;
 pub mod secret;
+mod shown;
 pub mod tls;
 pub mod web;
 
@@ -34,5 +35,6 @@ pub use scrape::{
     DockerDiscovery, Escaping, FileDiscovery, Formats, Limits, ScrapeConfig, ScrapeProtocol,
 };
 pub use secret::{Secret, SecretSource};
+pub use shown::without_secrets;
 pub use tls::TlsVersion;
 pub use web::{Role, TlsServer, Token, WebConfig};

@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
+use crate::cors::Cors;
 use crate::reply::Problem;
 
 /// Password checks that are remembered, since each costs a tenth of a second.
@@ -42,6 +43,7 @@ pub struct Access {
     web: WebConfig,
     is_loopback: bool,
     external_host: Option<String>,
+    cors: Cors,
     /// Whether a user's password was right, by a salted hash of both.
     checked: Mutex<HashMap<[u8; 32], bool>>,
     salt: [u8; 16],
@@ -53,6 +55,7 @@ impl Access {
         web: WebConfig,
         is_loopback: bool,
         external_url: Option<&str>,
+        cors: Cors,
         salt: [u8; 16],
     ) -> Self {
         let host = external_url.and_then(|url| {
@@ -64,6 +67,7 @@ impl Access {
             web,
             is_loopback,
             external_host: host,
+            cors,
             checked: Mutex::default(),
             salt,
         }
@@ -204,6 +208,9 @@ impl Access {
 
     /// What comes from a page of another site may not change or follow anything.
     fn check_origin(&self, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
+        if self.cors.allows(headers) {
+            return Ok(());
+        }
         let only_reads = [Method::GET, Method::HEAD, Method::OPTIONS].contains(method)
             && !headers.contains_key(header::UPGRADE);
         if only_reads {
@@ -241,7 +248,10 @@ fn without_port(host: &str) -> &str {
 
 /// What a path asks for.
 fn is_write(path: &str) -> bool {
-    matches!(path, "/api/v1/write" | "/loki/api/v1/push")
+    matches!(
+        path,
+        "/api/v1/write" | "/loki/api/v1/push" | "/v1/metrics" | "/api/v1/otlp/v1/metrics"
+    )
 }
 
 /// Lets a request through, with its [`Principal`], or answers why not.
@@ -252,7 +262,10 @@ pub async fn guard(
 ) -> Response {
     let path = request.uri().path();
     let is_open = matches!(path, "/-/healthy" | "/-/ready");
-    let (is_write, is_admin) = (is_write(path), path.starts_with("/-/") && !is_open);
+    let (is_write, is_admin) = (
+        is_write(path),
+        path.starts_with("/-/") && !is_open || path.starts_with("/api/v1/admin/"),
+    );
     let headers = request.headers().clone();
     let checked = access
         .check_host(&headers)

@@ -1,5 +1,7 @@
 //! The server's state and its routes.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,17 +15,21 @@ use axum::routing::{get, post};
 use kittiwake_env::Clock;
 use kittiwake_logstore as logs;
 use kittiwake_tsdb as metrics;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate as _, SizeAbove};
 
 use crate::access::{Access, guard};
+use crate::active_queries::ActiveQueries;
+use crate::cors::{self, Cors};
 use crate::ingest::Ingest;
+use crate::live_config::LiveConfig;
+use crate::notifications::{self, Notifications};
 use crate::own_metrics::OwnMetrics;
-use crate::pool::QueryPool;
+use crate::pool::{Limits, QueryPool};
 use crate::reply::{Problem, not_found};
 use crate::status_api::Nodes;
-use crate::{loki_api, page, prometheus_api, search_api, status_api, tail, write_api};
+use crate::{lifecycle, loki_api, page, prometheus_api, search_api, status_api, tail, write_api};
 
 /// Requests with data that are worked on at once; others wait.
 const INGEST_MAX: usize = 32;
@@ -45,6 +51,14 @@ pub struct App {
     pub own: Arc<OwnMetrics>,
     /// What is known of the nodes.
     pub nodes: Arc<Nodes>,
+    /// The configuration.
+    pub config: Arc<LiveConfig>,
+    /// What the command line says.
+    pub options: Arc<Options>,
+    /// What an operator should know.
+    pub notifications: Arc<Notifications>,
+    /// Told when somebody asks the server to stop.
+    pub quit: Arc<Notify>,
     /// When the program started.
     pub started: Instant,
     /// Becomes true when the server stops.
@@ -54,16 +68,70 @@ pub struct App {
     clock: Arc<dyn Clock>,
 }
 
+/// What the command line says of how to serve.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// All flags, as they are shown.
+    pub flags: BTreeMap<String, String>,
+    /// Whether `/-/reload` and `/-/quit` do something.
+    pub is_lifecycle_enabled: bool,
+    /// Whether series may be deleted and snapshots taken.
+    pub is_admin_enabled: bool,
+    /// How far back a query looks, in ms; 0 is five minutes.
+    pub lookback_ms: i64,
+    /// How long data is kept, as it is shown.
+    pub retention: String,
+    /// Bounds of queries.
+    pub queries: Limits,
+    /// Whose pages may read.
+    pub cors: Cors,
+    /// Where data lies.
+    pub storage: PathBuf,
+}
+
+impl Options {
+    /// How far back a query looks, in ms.
+    pub fn lookback_ms(&self) -> i64 {
+        match self.lookback_ms {
+            0 => 5 * 60 * 1000,
+            lookback_ms => lookback_ms,
+        }
+    }
+}
+
+/// What a server is made of.
+pub struct Parts {
+    /// Time series.
+    pub metrics: Arc<metrics::Store>,
+    /// Log lines.
+    pub logs: Arc<logs::Store>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// What is known of the nodes.
+    pub nodes: Arc<Nodes>,
+    /// The configuration.
+    pub config: Arc<LiveConfig>,
+    /// The log of queries.
+    pub active: ActiveQueries,
+    /// What the command line says.
+    pub options: Options,
+    /// Becomes true when the server stops.
+    pub stop: watch::Receiver<bool>,
+}
+
 impl App {
     /// The state of a server over its stores.
-    pub fn new(
-        metrics: Arc<metrics::Store>,
-        logs: Arc<logs::Store>,
-        clock: Arc<dyn Clock>,
-        nodes: Arc<Nodes>,
-        stop: watch::Receiver<bool>,
-    ) -> anyhow::Result<Self> {
-        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    pub fn new(parts: Parts) -> anyhow::Result<Self> {
+        let Parts {
+            metrics,
+            logs,
+            clock,
+            nodes,
+            config,
+            active,
+            options,
+            stop,
+        } = parts;
         let ingest = Arc::new(Ingest::new(
             Arc::clone(&metrics),
             Arc::clone(&logs),
@@ -79,10 +147,14 @@ impl App {
             ingest,
             metrics,
             logs,
-            queries: QueryPool::new(cores.max(2)),
+            queries: QueryPool::new(options.queries, active),
             tails: tail::places(),
             own,
             nodes,
+            config,
+            options: Arc::new(options),
+            notifications: Arc::default(),
+            quit: Arc::default(),
             started: Instant::now(),
             stop,
             clock,
@@ -123,6 +195,8 @@ pub fn routes(app: App, access: Arc<Access>) -> Router {
         .route("/label/{name}/values", get(prometheus_api::label_values))
         .route("/metadata", get(prometheus_api::metadata))
         .route("/status/buildinfo", get(prometheus_api::build_info))
+        .route("/notifications", get(notifications::list))
+        .route("/notifications/live", get(notifications::live))
         .route("/write", post(write_api::remote_write));
     let loki = Router::new()
         .route("/query", get(loki_api::query).post(loki_api::query))
@@ -150,10 +224,22 @@ pub fn routes(app: App, access: Arc<Access>) -> Router {
         .route("/metrics", get(own_metrics))
         .route("/-/healthy", get(async || "Kittiwake is healthy.\n"))
         .route("/-/ready", get(async || "Kittiwake is ready.\n"))
+        .route(
+            "/-/reload",
+            post(lifecycle::post_reload).put(lifecycle::post_reload),
+        )
+        .route(
+            "/-/quit",
+            post(lifecycle::post_quit).put(lifecycle::post_quit),
+        )
         .fallback(other)
         .method_not_allowed_fallback(wrong_method)
         .layer(CompressionLayer::new().compress_when(compressed))
         .layer(middleware::from_fn_with_state(access, guard))
+        .layer(middleware::from_fn_with_state(
+            app.options.cors.clone(),
+            cors::allow,
+        ))
         .layer(middleware::from_fn_with_state(app.clone(), count))
         .with_state(app)
 }

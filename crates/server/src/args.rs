@@ -1,7 +1,9 @@
 //! The command line.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
@@ -48,6 +50,46 @@ pub struct Args {
     /// The address by which users reach this server, when another name leads to it
     #[arg(long = "web.external-url", value_name = "URL")]
     pub external_url: Option<String>,
+
+    /// Regular expression of the origins whose pages may read, like https://grafana\.example
+    #[arg(long = "web.cors.origin", value_name = "REGEX")]
+    pub cors_origin: Option<String>,
+
+    /// Reload and stop by POST to /-/reload and /-/quit
+    #[arg(long = "web.enable-lifecycle")]
+    pub enable_lifecycle: bool,
+
+    /// Delete series and take snapshots by POST to /api/v1/admin
+    #[arg(long = "web.enable-admin-api")]
+    pub enable_admin_api: bool,
+
+    /// Queries that run at once; others wait
+    #[arg(
+        long = "query.max-concurrency",
+        value_name = "COUNT",
+        default_value_t = 20
+    )]
+    pub query_concurrency: usize,
+
+    /// Longest time for a query
+    #[arg(long = "query.timeout", value_name = "DURATION", default_value = "2m")]
+    pub query_timeout: String,
+
+    /// Samples that a query may load
+    #[arg(
+        long = "query.max-samples",
+        value_name = "COUNT",
+        default_value_t = 50_000_000
+    )]
+    pub query_samples: u64,
+
+    /// How far back a query looks for a series' newest sample
+    #[arg(
+        long = "query.lookback-delta",
+        value_name = "DURATION",
+        default_value = "5m"
+    )]
+    pub lookback: String,
 
     /// Listen off loopback without users, tokens or client certificates
     #[arg(long = "web.insecure")]
@@ -119,6 +161,52 @@ impl Args {
             )
         })?;
         Ok(i64::try_from(duration.as_millis())?)
+    }
+
+    /// All flags and their values, as `/api/v1/status/flags` shows them.
+    pub fn flags(&self) -> BTreeMap<String, String> {
+        let path = |path: &Option<PathBuf>| {
+            let path = path.as_ref();
+            path.map_or_else(String::new, |path| path.display().to_string())
+        };
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let storage = self.storage().ok();
+        [
+            ("config.file", path(&self.config_file)),
+            ("storage.path", path(&storage)),
+            ("storage.retention.time", self.retention.clone()),
+            ("web.listen-address", self.listen_address.clone()),
+            ("web.config.file", path(&self.web_config_file)),
+            ("web.external-url", text(&self.external_url)),
+            ("web.cors.origin", text(&self.cors_origin)),
+            ("web.enable-lifecycle", self.enable_lifecycle.to_string()),
+            ("web.enable-admin-api", self.enable_admin_api.to_string()),
+            ("web.insecure", self.insecure.to_string()),
+            ("query.max-concurrency", self.query_concurrency.to_string()),
+            ("query.timeout", self.query_timeout.clone()),
+            ("query.max-samples", self.query_samples.to_string()),
+            ("query.lookback-delta", self.lookback.clone()),
+            ("no-collector", self.no_collector.to_string()),
+            ("host-name", text(&self.host_name)),
+            ("path.procfs", self.procfs.display().to_string()),
+            ("path.sysfs", self.sysfs.display().to_string()),
+            ("path.rootfs", self.rootfs.display().to_string()),
+            ("log.level", self.log_level.clone()),
+            ("log.format", self.log_format.clone()),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+    }
+
+    /// The value of a flag that is a duration.
+    pub fn duration(&self, flag: &str, text: &str) -> Result<Duration> {
+        let duration = parse_duration(text)
+            .with_context(|| format!("--{flag} {text:?}: write a duration like 2m"))?;
+        if duration.is_zero() {
+            bail!("--{flag} must be longer than 0");
+        }
+        Ok(duration)
     }
 
     /// Where data lies.

@@ -2,13 +2,18 @@
 //! the page. A collector for its own machine runs beside it and ships in process.
 
 pub mod access;
+pub mod active_queries;
 pub mod app;
 pub mod args;
 pub mod body;
+pub mod cors;
 mod embedded;
 pub mod ingest;
+pub mod lifecycle;
 pub mod listener;
+pub mod live_config;
 pub mod loki_api;
+pub mod notifications;
 pub mod own_metrics;
 pub mod page;
 pub mod params;

@@ -1,5 +1,5 @@
-//! Where queries run: on worker threads, a bounded number at once, others wait in a bounded
-//! queue. A query ends when its time is over or its client has gone.
+//! Where queries run: on worker threads, a bounded number at once; others wait in a bounded
+//! queue, first come, first served. A query ends when its time is over or its client has gone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,16 +8,38 @@ use std::time::{Duration, Instant};
 use kittiwake_model::{Cancel, QueryContext};
 use tokio::sync::Semaphore;
 
+use crate::active_queries::ActiveQueries;
 use crate::reply::Problem;
 
 /// Queries that may wait.
 const WAITING_MAX: usize = 256;
-/// Time that a query may take, the wait included.
-pub const QUERY_TIMEOUT: Duration = Duration::from_mins(2);
+
+/// Bounds of queries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Queries that run at once.
+    pub running_max: usize,
+    /// Time that a query may take, the wait included.
+    pub timeout: Duration,
+    /// Samples that a query may load; 0 is no limit.
+    pub samples_max: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            running_max: 20,
+            timeout: Duration::from_mins(2),
+            samples_max: 50_000_000,
+        }
+    }
+}
 
 /// The pool.
 #[derive(Debug, Clone)]
 pub struct QueryPool {
+    limits: Limits,
+    active: Arc<ActiveQueries>,
     running: Arc<Semaphore>,
     waiting: Arc<AtomicUsize>,
 }
@@ -40,21 +62,35 @@ impl Drop for Waiting<'_> {
 }
 
 impl QueryPool {
-    /// A pool that runs so many queries at once.
-    pub fn new(running_max: usize) -> Self {
+    /// A pool with these bounds, whose queries are noted in a log.
+    pub fn new(limits: Limits, active: ActiveQueries) -> Self {
         Self {
-            running: Arc::new(Semaphore::new(running_max.max(1))),
+            limits,
+            active: Arc::new(active),
+            running: Arc::new(Semaphore::new(limits.running_max.max(1))),
             waiting: Arc::default(),
         }
     }
 
-    /// Runs a query with limits and a way to stop it.
+    /// Runs a query of which nothing is noted, as [`Self::run_noted`] does.
     pub async fn run<T: Send + 'static>(
         &self,
         timeout: Option<Duration>,
         query: impl FnOnce(&QueryContext) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
-        let timeout = timeout.unwrap_or(QUERY_TIMEOUT).min(QUERY_TIMEOUT);
+        self.run_noted(None, timeout, query).await
+    }
+
+    /// Runs a query with limits and a way to stop it. Its text and the time in ms are noted
+    /// while it runs.
+    pub async fn run_noted<T: Send + 'static>(
+        &self,
+        text: Option<(String, i64)>,
+        timeout: Option<Duration>,
+        query: impl FnOnce(&QueryContext) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let longest = self.limits.timeout;
+        let timeout = timeout.unwrap_or(longest).min(longest);
         let deadline = Instant::now() + timeout;
         if self.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_MAX {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
@@ -75,9 +111,12 @@ impl QueryPool {
         let mut context = QueryContext::default();
         context.deadline = Some(deadline);
         context.cancel = cancel.clone();
+        context.samples_max = self.limits.samples_max;
         let _cancel = CancelOnDrop(cancel);
+        let active = Arc::clone(&self.active);
         let work = tokio::task::spawn_blocking(move || {
             let _permit = permit;
+            let _noted = text.map(|(text, now_ms)| active.begin(&text, now_ms));
             query(&context)
         });
         work.await
@@ -89,9 +128,17 @@ impl QueryPool {
 mod tests {
     use super::*;
 
+    fn one() -> QueryPool {
+        let limits = Limits {
+            running_max: 1,
+            ..Limits::default()
+        };
+        QueryPool::new(limits, ActiveQueries::default())
+    }
+
     #[tokio::test]
     async fn a_dropped_request_cancels_its_query() {
-        let pool = QueryPool::new(1);
+        let pool = one();
         let (started, wait) = tokio::sync::oneshot::channel();
         let (ended, seen) = std::sync::mpsc::channel();
         let request = tokio::spawn({
@@ -119,7 +166,7 @@ mod tests {
 
     #[tokio::test]
     async fn time_spent_waiting_counts() {
-        let pool = QueryPool::new(1);
+        let pool = one();
         let hold = pool.running.clone().acquire_owned().await.unwrap();
         let answer = pool.run(Some(Duration::from_millis(5)), |_| Ok(())).await;
         assert_eq!(answer.unwrap_err().kind, "timeout");

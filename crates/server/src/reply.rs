@@ -47,7 +47,7 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         let message = error.to_string();
         match error {
-            StoreError::Cancelled => Self::unavailable(message).of_kind("canceled"),
+            StoreError::Cancelled => Self::new(client_gone(), "canceled", message),
             StoreError::TimedOut => Self::unavailable(message).of_kind("timeout"),
             StoreError::LimitExceeded(_) => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "execution", message)
@@ -55,6 +55,11 @@ impl From<StoreError> for Problem {
             StoreError::Failed(_) => Self::internal(message),
         }
     }
+}
+
+/// The status that nginx uses when the client has gone.
+fn client_gone() -> StatusCode {
+    StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
 }
 
 impl Problem {

@@ -16,10 +16,15 @@ use tokio::sync::watch;
 use {kittiwake_logstore as logs_of, kittiwake_tsdb as metrics_of};
 
 use crate::access::Access;
-use crate::app::{App, routes};
+use crate::active_queries::ActiveQueries;
+use crate::app::{App, Options, Parts, routes};
 use crate::args::Args;
+use crate::cors::Cors;
 use crate::embedded::InProcess;
+use crate::lifecycle;
 use crate::listener::{Listener, tls_acceptor};
+use crate::live_config::LiveConfig;
+use crate::pool::Limits;
 use crate::status_api::Nodes;
 
 /// How often the stores' logs are synced.
@@ -42,6 +47,7 @@ pub fn serve(args: &Args) -> Result<()> {
 async fn serve_on(args: &Args) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
     let address = args.address()?;
     let retention_ms = args.retention_ms()?;
     let web = match &args.web_config_file {
@@ -60,9 +66,12 @@ async fn serve_on(args: &Args) -> Result<()> {
         .map(tls_acceptor)
         .transpose()
         .context("--web.config.file")?;
-    let mut scraping = match &args.config_file {
-        Some(file) => Scraping::load(file).context("--config.file")?,
-        None => Scraping::default(),
+    let clock: Arc<dyn Clock> = Arc::new(RealClock::new());
+    let config = LiveConfig::load(args.config_file.clone(), clock.now_ms());
+    let config = Arc::new(config.context("--config.file")?);
+    let cors = match &args.cors_origin {
+        Some(expression) => Cors::new(expression).context("--web.cors.origin")?,
+        None => Cors::default(),
     };
     let listener = TcpListener::bind(address).await.map_err(|error| {
         if error.kind() == std::io::ErrorKind::AddrInUse {
@@ -79,7 +88,6 @@ async fn serve_on(args: &Args) -> Result<()> {
 
     let storage = args.storage()?;
     let fs: Arc<dyn Fs> = Arc::new(RealFs);
-    let clock: Arc<dyn Clock> = Arc::new(RealClock::new());
     let mut rng = SystemRng::new().context("no random numbers")?;
     let metrics = metrics_of::Store::open(
         Arc::clone(&fs),
@@ -109,13 +117,37 @@ async fn serve_on(args: &Args) -> Result<()> {
 
     let (stop, stopped) = watch::channel(false);
     let nodes = Arc::new(Nodes::default());
-    let app = App::new(
-        Arc::clone(&metrics),
-        Arc::clone(&logs),
+    let (active, unfinished) = ActiveQueries::open(fs.as_ref(), &storage)
+        .with_context(|| format!("--storage.path {}", storage.display()))?;
+    for query in unfinished {
+        tracing::warn!(query, "this query was running when the program was killed");
+    }
+    let timeout = args.duration("query.timeout", &args.query_timeout)?;
+    let lookback = args.duration("query.lookback-delta", &args.lookback)?;
+    let options = Options {
+        flags: args.flags(),
+        is_lifecycle_enabled: args.enable_lifecycle,
+        is_admin_enabled: args.enable_admin_api,
+        lookback_ms: i64::try_from(lookback.as_millis())?,
+        retention: args.retention.clone(),
+        queries: Limits {
+            running_max: args.query_concurrency,
+            timeout,
+            samples_max: args.query_samples,
+        },
+        cors: cors.clone(),
+        storage: storage.clone(),
+    };
+    let app = App::new(Parts {
+        metrics: Arc::clone(&metrics),
+        logs: Arc::clone(&logs),
         clock,
-        Arc::clone(&nodes),
-        stopped.clone(),
-    )?;
+        nodes: Arc::clone(&nodes),
+        config: Arc::clone(&config),
+        active,
+        options,
+        stop: stopped.clone(),
+    })?;
     let collector = if args.no_collector {
         None
     } else {
@@ -135,10 +167,13 @@ async fn serve_on(args: &Args) -> Result<()> {
             let text = own.text().map_err(|e| e.to_string())?;
             String::from_utf8(text).map_err(|e| e.to_string())
         };
-        scraping.own = Some(OwnTarget {
-            address: address.to_string(),
-            read: Arc::new(read),
-        });
+        let scraping = Scraping {
+            config: config.subscribe(),
+            own: Some(OwnTarget {
+                address: address.to_string(),
+                read: Arc::new(read),
+            }),
+        };
         let shipper = Arc::new(InProcess(Arc::clone(&app.ingest)));
         let collector = Collector::start(&settings, sources, scraping, shipper)
             .with_context(|| format!("--storage.path {}", storage.display()))?;
@@ -149,7 +184,9 @@ async fn serve_on(args: &Args) -> Result<()> {
     let mut salt = [0; 16];
     rng.fill(&mut salt);
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let access = Access::new(web, is_loopback, args.external_url.as_deref(), salt);
+    let access = Access::new(web, is_loopback, args.external_url.as_deref(), cors, salt);
+    let quit = Arc::clone(&app.quit);
+    let reloading = app.clone();
     let router = routes(app, Arc::new(access));
     let listener = Listener::start(listener, tls)?;
     let mut wait = stopped.clone();
@@ -159,9 +196,17 @@ async fn serve_on(args: &Args) -> Result<()> {
     });
     let server = tokio::spawn(async move { server.await });
     tracing::info!(address = %format!("{scheme}://{address}/"), storage = %storage.display(), "ready");
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            () = quit.notified() => break,
+            _ = hang_up.recv() => {
+                let app = reloading.clone();
+                // How it went is logged there.
+                let _ = tokio::task::spawn_blocking(move || lifecycle::reload(&app)).await;
+            }
+        }
     }
     tracing::info!("stopping");
     if let Some(collector) = collector {

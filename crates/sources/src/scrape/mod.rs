@@ -16,6 +16,7 @@ use kittiwake_config::{Formats, Limits, PrometheusConfig, ScrapeConfig};
 use kittiwake_model::LabelsBuilder;
 use kittiwake_wire::exposition::Options;
 use tokio::sync::mpsc::Sender;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -67,10 +68,11 @@ impl fmt::Debug for OwnTarget {
     }
 }
 
-/// Scrapes until cancelled; returns when all tasks have ended. `host` keeps the times at which
+/// Scrapes until cancelled; returns when all tasks have ended. A new configuration takes over
+/// at once: jobs that it has as they were go on undisturbed. `host` keeps the times at which
 /// two nodes scrape one target apart, and is the label `host` of the program's own series.
 pub async fn run(
-    config: Arc<PrometheusConfig>,
+    mut config: watch::Receiver<Arc<PrometheusConfig>>,
     discovery: Discovery,
     host: &str,
     out: Sender<Gathered>,
@@ -93,16 +95,46 @@ pub async fn run(
             Err(error) => tracing::warn!("own metrics are not kept: {error}"),
         }
     }
-    for index in 0..config.scrape_configs.len() {
-        let job = Job {
-            config: Arc::clone(&config),
-            index,
-            discovery: discovery.clone(),
-            seed,
-            out: out.clone(),
-            tasks: tasks.clone(),
-        };
-        tasks.spawn(job.run(cancel.clone()));
+    // Each job's settings as text, and the token that ends it.
+    let mut jobs: HashMap<String, (String, CancellationToken)> = HashMap::new();
+    loop {
+        let now = config.borrow_and_update().clone();
+        jobs.retain(|name, (settings, gone)| {
+            let mut same = now
+                .scrape_configs
+                .iter()
+                .filter(|job| job.job_name == *name);
+            let stays = same.any(|job| format!("{job:?}") == *settings);
+            if !stays {
+                gone.cancel();
+                discovery.status.targets().remove(name);
+            }
+            stays
+        });
+        for (index, job) in now.scrape_configs.iter().enumerate() {
+            if jobs.contains_key(&job.job_name) {
+                continue;
+            }
+            let gone = CancellationToken::new();
+            let task = Job {
+                config: Arc::clone(&now),
+                index,
+                discovery: discovery.clone(),
+                seed,
+                out: out.clone(),
+                tasks: tasks.clone(),
+            };
+            tasks.spawn(task.run(cancel.clone(), gone.clone()));
+            jobs.insert(job.job_name.clone(), (format!("{job:?}"), gone));
+        }
+        tokio::select! {
+            () = cancel.cancelled() => break,
+            changed = config.changed() => if changed.is_err() {
+                // Nobody is left to change it.
+                cancel.cancelled().await;
+                break;
+            }
+        }
     }
     drop(out);
     tasks.close();
@@ -170,7 +202,9 @@ struct Job {
 }
 
 impl Job {
-    async fn run(self, cancel: CancellationToken) {
+    /// Keeps a task for each target until the process stops, or the job is gone, which ends
+    /// its series.
+    async fn run(self, cancel: CancellationToken, gone: CancellationToken) {
         let config = Arc::clone(&self.config);
         let Some(job) = config.scrape_configs.get(self.index) else {
             return;
@@ -188,6 +222,9 @@ impl Job {
         let mut running: HashMap<Target, Running> = HashMap::new();
         let mut complaints = HashSet::new();
         loop {
+            if gone.is_cancelled() {
+                return;
+            }
             let (wanted, dropped) = self.targets(job, &mut files, &mut complaints);
             running.retain(|target, running| {
                 let stays = wanted.contains_key(target);
@@ -218,8 +255,11 @@ impl Job {
             let targets = self.discovery.status.targets();
             targets.set(&job.job_name, Pool { active, dropped });
             tokio::select! {
-                () = cancel.cancelled() => {
-                    targets.remove(&job.job_name);
+                () = cancel.cancelled() => return,
+                () = gone.cancelled() => {
+                    for target in running.values() {
+                        target.gone.cancel();
+                    }
                     return;
                 }
                 () = tokio::time::sleep(LOOK) => {}

@@ -18,6 +18,10 @@ fn config(text: &str) -> Arc<PrometheusConfig> {
     Arc::new(PrometheusConfig::parse(text, Path::new("/")).unwrap())
 }
 
+fn fixed(config: Arc<PrometheusConfig>) -> watch::Receiver<Arc<PrometheusConfig>> {
+    watch::channel(config).1
+}
+
 fn job_rules(text: &str) -> Rules {
     let config = config(&format!("scrape_configs:\n  - job_name: j\n{text}"));
     let job = &config.scrape_configs[0];
@@ -240,7 +244,7 @@ async fn a_target_is_scraped_fails_and_goes() {
                 address: "me:1".into(),
                 read: Arc::new(|| Ok("own 1\n".into())),
             };
-            run(config, discovery, "h", sender, cancel, Some(own)).await;
+            run(fixed(config), discovery, "h", sender, cancel, Some(own)).await;
         })
     };
     let batch = until(&mut out, "a", |v| v == 1.0).await;
@@ -310,7 +314,7 @@ async fn a_real_exporter_is_scraped_and_stopped() {
             let discovery = Discovery {
                 status: Arc::new(Status::new()),
             };
-            run(config, discovery, "h", sender, cancel, None).await;
+            run(fixed(config), discovery, "h", sender, cancel, None).await;
         })
     };
     let live = until(&mut out, "node_cpu_seconds_total", |v| v >= 0.0).await;
@@ -345,7 +349,14 @@ async fn a_full_channel_does_not_hold_up_the_stop() {
     };
     let both = async {
         tokio::join!(
-            run(config(&yaml), discovery, "h", sender, cancel.clone(), None),
+            run(
+                fixed(config(&yaml)),
+                discovery,
+                "h",
+                sender,
+                cancel.clone(),
+                None
+            ),
             stop
         )
     };
@@ -411,4 +422,50 @@ fn a_job_says_what_becomes_of_histograms() {
     assert_eq!(count(&both), (4, 1));
     let (_, out) = read(&mut cache(), text, &job_rules(""));
     assert_eq!(out[&1000].samples[0].0.get("le"), Some("1.0"));
+}
+
+#[tokio::test]
+async fn a_new_configuration_takes_over() {
+    let text = Arc::new(Mutex::new(Some("a 1\n".to_owned())));
+    let heads = Arc::new(Mutex::new(Vec::new()));
+    let address = exporter(text, Arc::clone(&heads)).await;
+    let yaml = |job: &str| {
+        config(&format!(
+            "scrape_configs:\n  - job_name: stays\n    scrape_interval: 100ms\n    static_configs: [{{targets: ['{address}']}}]\n  \
+             - job_name: {job}\n    scrape_interval: 100ms\n    static_configs: [{{targets: ['{address}']}}]\n"
+        ))
+    };
+    let (change, changed) = watch::channel(yaml("old"));
+    let (sender, mut out) = channel(64);
+    let cancel = CancellationToken::new();
+    let status = Arc::new(Status::new());
+    let scraping = {
+        let (status, cancel) = (Arc::clone(&status), cancel.clone());
+        tokio::spawn(async move {
+            run(changed, Discovery { status }, "h", sender, cancel, None).await;
+        })
+    };
+    let of_job = |batch: &SampleBatch, job: &str, will_do: fn(f64) -> bool| {
+        let mut samples = batch.samples.iter();
+        samples.any(|(l, v)| l.get("job") == Some(job) && will_do(*v))
+    };
+    let mut see = async |job: &str, will_do: fn(f64) -> bool| loop {
+        if let Some(Gathered::Samples(batch)) = out.recv().await
+            && of_job(&batch, job, will_do)
+        {
+            break;
+        }
+    };
+    see("old", |v| v == 1.0).await;
+    see("stays", |v| v == 1.0).await;
+    change.send(yaml("new")).unwrap();
+    see("old", is_stale_nan).await;
+    see("new", |v| v == 1.0).await;
+    let pools: Vec<String> = status.targets().pools().into_keys().collect();
+    assert_eq!(pools, ["new", "stays"]);
+    let active = Arc::clone(&status.targets().pools()["new"].active[0]);
+    assert_eq!(active.discovered["__address__"], address);
+    assert_eq!(active.last().error, "");
+    cancel.cancel();
+    scraping.await.unwrap();
 }

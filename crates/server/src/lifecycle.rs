@@ -1,0 +1,54 @@
+//! Reloading and stopping: `/-/reload` and `/-/quit`, as Prometheus has them.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+
+use crate::app::App;
+
+/// Said when nobody has switched it on.
+const DISABLED: &str = "Lifecycle API is not enabled.";
+
+/// Reads the configuration anew and logs how that went.
+pub fn reload(app: &App) -> Result<(), String> {
+    let reloaded = app.config.reload(app.now_ms());
+    match &reloaded {
+        Ok(()) => {
+            app.notifications.clear(RELOAD_FAILED);
+            tracing::info!("the configuration was reloaded");
+        }
+        Err(error) => {
+            app.notifications.raise(RELOAD_FAILED, app.now_ms());
+            tracing::error!(%error, "the configuration was not reloaded, the one before stays");
+        }
+    }
+    reloaded.map_err(|error| error.to_string())
+}
+
+const RELOAD_FAILED: &str = "Configuration reload has failed.";
+
+/// `/-/reload`
+pub async fn post_reload(State(app): State<App>) -> Response {
+    if !app.options.is_lifecycle_enabled {
+        return (StatusCode::FORBIDDEN, DISABLED).into_response();
+    }
+    let reloaded = tokio::task::spawn_blocking(move || reload(&app)).await;
+    match reloaded {
+        Ok(Ok(())) => StatusCode::OK.into_response(),
+        Ok(Err(error)) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("failed to reload config: {error}\n"),
+        )
+            .into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+/// `/-/quit`
+pub async fn post_quit(State(app): State<App>) -> Response {
+    if !app.options.is_lifecycle_enabled {
+        return (StatusCode::FORBIDDEN, DISABLED).into_response();
+    }
+    app.quit.notify_one();
+    (StatusCode::OK, "Requesting termination... Goodbye!").into_response()
+}
