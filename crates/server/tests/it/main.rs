@@ -1,0 +1,4 @@
+//! The HTTP APIs, asked through the real router without a socket.
+
+mod harness;
+mod remote_write;
