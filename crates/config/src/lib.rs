@@ -35,6 +35,6 @@ pub use scrape::{
     DockerDiscovery, Escaping, FileDiscovery, Formats, Limits, ScrapeConfig, ScrapeProtocol,
 };
 pub use secret::{Secret, SecretSource};
-pub use shown::without_secrets;
+pub use shown::{job_without_secrets, without_secrets};
 pub use tls::TlsVersion;
 pub use web::{Role, TlsServer, Token, WebConfig};

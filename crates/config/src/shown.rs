@@ -35,6 +35,25 @@ pub fn without_secrets(text: &str) -> String {
     out
 }
 
+/// One job of a configuration, whose secrets are gone already.
+pub fn job_without_secrets(shown: &str, job_name: &str) -> String {
+    let value: Value = serde_saphyr::from_str(shown).unwrap_or(Value::Null);
+    let jobs = value.get("scrape_configs").and_then(Value::as_array);
+    let mut jobs = jobs.into_iter().flatten();
+    let job = jobs.find(|job| job.get("job_name").and_then(Value::as_str) == Some(job_name));
+    let mut out = String::new();
+    match job {
+        Some(job) => push(&mut out, job, 0, false),
+        // It stands in a file of its own.
+        None => {
+            out.push_str("job_name: ");
+            push_text(&mut out, job_name);
+            out.push('\n');
+        }
+    }
+    out
+}
+
 fn mask(value: &mut Value, depth: usize) {
     if depth > DEPTH_MAX {
         *value = Value::Null;

@@ -29,7 +29,10 @@ use crate::own_metrics::OwnMetrics;
 use crate::pool::{Limits, QueryPool};
 use crate::reply::{Problem, not_found};
 use crate::status_api::Nodes;
-use crate::{lifecycle, loki_api, page, prometheus_api, search_api, status_api, tail, write_api};
+use crate::{
+    lifecycle, loki_api, names_search, page, prometheus_api, prometheus_status, search_api,
+    series_api, status_api, tail, targets_api, write_api,
+};
 
 /// Requests with data that are worked on at once; others wait.
 const INGEST_MAX: usize = 32;
@@ -173,9 +176,9 @@ impl App {
     }
 }
 
-/// All routes with the access rules around them.
-pub fn routes(app: App, access: Arc<Access>) -> Router {
-    let prometheus = Router::new()
+/// Prometheus' API, under `/api/v1`.
+fn prometheus_routes() -> Router<App> {
+    Router::new()
         .route(
             "/query",
             get(prometheus_api::query).post(prometheus_api::query),
@@ -184,20 +187,46 @@ pub fn routes(app: App, access: Arc<Access>) -> Router {
             "/query_range",
             get(prometheus_api::query_range).post(prometheus_api::query_range),
         )
+        .route("/series", get(series_api::series).post(series_api::series))
+        .route("/labels", get(series_api::labels).post(series_api::labels))
+        .route("/label/{name}/values", get(series_api::label_values))
+        .route("/metadata", get(series_api::metadata))
         .route(
-            "/series",
-            get(prometheus_api::series).post(prometheus_api::series),
+            "/search/metric_names",
+            get(names_search::metric_names).post(names_search::metric_names),
         )
         .route(
-            "/labels",
-            get(prometheus_api::labels).post(prometheus_api::labels),
+            "/search/label_names",
+            get(names_search::label_names).post(names_search::label_names),
         )
-        .route("/label/{name}/values", get(prometheus_api::label_values))
-        .route("/metadata", get(prometheus_api::metadata))
-        .route("/status/buildinfo", get(prometheus_api::build_info))
+        .route(
+            "/search/label_values",
+            get(names_search::label_values).post(names_search::label_values),
+        )
+        .route("/scrape_pools", get(targets_api::scrape_pools))
+        .route("/scrape_pools/config", get(targets_api::scrape_pool_config))
+        .route("/targets", get(targets_api::targets))
+        .route("/targets/metadata", get(targets_api::metadata))
+        .route("/targets/relabel_steps", get(targets_api::relabel_steps))
+        .route("/alertmanagers", get(targets_api::alertmanagers))
+        .route("/alerts", get(targets_api::alerts))
+        .route("/rules", get(targets_api::rules))
+        .route("/status/config", get(prometheus_status::config))
+        .route("/status/flags", get(prometheus_status::flags))
+        .route("/status/buildinfo", get(prometheus_status::build_info))
+        .route("/status/runtimeinfo", get(prometheus_status::runtime_info))
+        .route("/status/tsdb", get(prometheus_status::tsdb))
+        .route("/status/walreplay", get(prometheus_status::wal_replay))
+        .route("/status/self_metrics", get(prometheus_status::self_metrics))
+        .route("/features", get(prometheus_status::features))
         .route("/notifications", get(notifications::list))
         .route("/notifications/live", get(notifications::live))
-        .route("/write", post(write_api::remote_write));
+        .route("/write", post(write_api::remote_write))
+}
+
+/// All routes with the access rules around them.
+pub fn routes(app: App, access: Arc<Access>) -> Router {
+    let prometheus = prometheus_routes();
     let loki = Router::new()
         .route("/query", get(loki_api::query).post(loki_api::query))
         .route(

@@ -168,14 +168,19 @@ impl OwnMetrics {
 
     /// All metrics in the text exposition.
     pub fn text(&self) -> prometheus::Result<Vec<u8>> {
+        let mut out = Vec::new();
+        TextEncoder::new().encode(&self.families(), &mut out)?;
+        Ok(out)
+    }
+
+    /// All metrics.
+    pub fn families(&self) -> Vec<prometheus::proto::MetricFamily> {
         self.read_stores();
         if let Some((resident_bytes, cpu_ms)) = process() {
             self.resident.set(resident_bytes as i64);
             set(&self.cpu_ms, cpu_ms);
         }
-        let mut out = Vec::new();
-        TextEncoder::new().encode(&self.registry.gather(), &mut out)?;
-        Ok(out)
+        self.registry.gather()
     }
 
     fn read_stores(&self) {

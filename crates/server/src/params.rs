@@ -27,6 +27,12 @@ impl Params {
         self.all(name).next()
     }
 
+    /// All values of a parameter, also empty ones.
+    pub fn all_given(&self, name: &str) -> impl Iterator<Item = &str> {
+        let named = self.0.iter().filter(move |(n, _)| n == name);
+        named.map(|(_, value)| value.as_str())
+    }
+
     /// All values of a parameter that are not empty.
     pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         let named = self

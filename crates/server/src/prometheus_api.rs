@@ -1,16 +1,19 @@
-//! Prometheus' HTTP API under `/api/v1`.
+//! Queries of Prometheus' HTTP API under `/api/v1`.
+
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode};
-use axum::response::{IntoResponse, Response};
-use kittiwake_model::{Matcher, MetricsStore as _, TimeRange};
+use axum::response::Response;
+use kittiwake_model::QueryContext;
 use kittiwake_promql::{self as promql, EvalError, Value};
 
 use crate::app::App;
 use crate::body;
 use crate::params::Params;
-use crate::reply::{Problem, push_json_labels, push_json_strs, push_seconds, push_value, success};
+use crate::reply::{Problem, TRUNCATED, push_json_labels, push_seconds, push_value, success_noted};
+use crate::series_api::limit;
 
 /// Points per series that a range query may give.
 const POINTS_MAX: i64 = 11_000;
@@ -26,14 +29,16 @@ pub async fn params(request: Request<Body>) -> Result<Params, Problem> {
     Ok(Params::of(&parts.uri, &form))
 }
 
-fn timeout(params: &Params) -> Result<Option<std::time::Duration>, Problem> {
+/// The time that a query may take, if the request says.
+pub fn timeout(params: &Params) -> Result<Option<std::time::Duration>, Problem> {
     Ok(params
         .duration_ms("timeout")?
         .map(|ms| std::time::Duration::from_millis(ms.max(0) as u64)))
 }
 
-fn options(params: &Params) -> Result<promql::Options, Problem> {
+fn options(app: &App, params: &Params) -> Result<promql::Options, Problem> {
     let mut options = promql::Options::default();
+    options.lookback_ms = app.options.lookback_ms();
     if let Some(lookback_ms) = params.duration_ms("lookback_delta")?.filter(|ms| *ms > 0) {
         options.lookback_ms = lookback_ms;
     }
@@ -56,21 +61,121 @@ fn eval_problem(error: EvalError) -> Problem {
     }
 }
 
+/// Runs a query and notes it while it runs.
+async fn run(
+    app: &App,
+    params: &Params,
+    evaluate: impl FnOnce(&QueryContext) -> Result<Response, Problem> + Send + 'static,
+) -> Result<Response, Problem> {
+    let text = params.get("query").unwrap_or("").to_owned();
+    let noted = Some((text, app.now_ms()));
+    app.queries
+        .run_noted(noted, timeout(params)?, evaluate)
+        .await
+}
+
+/// Whether the answer says what the query cost.
+struct Stats {
+    is_wanted: bool,
+    warning: Option<String>,
+}
+
+impl Stats {
+    fn of(params: &Params) -> Self {
+        let text = params.get("stats");
+        let warning = text.filter(|text| !matches!(*text, "true" | "all"));
+        Self {
+            is_wanted: text.is_some(),
+            warning: warning.map(|text| {
+                format!("value {text:?} for parameter \"stats\" is deprecated and will be rejected in the next major release, use \"true\" or \"all\"")
+            }),
+        }
+    }
+}
+
+/// What a query cost.
+struct Evaluated {
+    waited: Duration,
+    took: Duration,
+    samples: u64,
+}
+
+impl Evaluated {
+    fn new(started: Instant, begun: Instant, context: &QueryContext) -> Self {
+        Self {
+            waited: begun - started,
+            took: begun.elapsed(),
+            samples: context.samples(),
+        }
+    }
+
+    /// Prometheus' statistics, whose phases are one here.
+    fn json(&self) -> serde_json::Value {
+        let (waited, took) = (self.waited.as_secs_f64(), self.took.as_secs_f64());
+        serde_json::json!({
+            "timings": {
+                "evalTotalTime": took,
+                "resultSortTime": 0.0,
+                "queryPreparationTime": 0.0,
+                "innerEvalTime": took,
+                "execQueueTime": waited,
+                "execTotalTime": waited + took,
+            },
+            "samples": {
+                "totalQueryableSamples": self.samples,
+                "peakSamples": self.samples,
+            },
+        })
+    }
+}
+
+/// The answer to a query: its value, of at most so many series, and what is to be said of it.
+fn answer(mut value: Value, limit: usize, stats: &Stats, evaluated: &Evaluated) -> Response {
+    let mut warnings = Vec::new();
+    let count = match &mut value {
+        Value::Vector(samples) if limit > 0 => {
+            let count = samples.len();
+            samples.truncate(limit);
+            count
+        }
+        Value::Matrix(series) if limit > 0 => {
+            let count = series.len();
+            series.truncate(limit);
+            count
+        }
+        _ => 0,
+    };
+    if count > limit {
+        warnings.push(TRUNCATED.to_owned());
+    }
+    warnings.extend(stats.warning.clone());
+    let mut data = render(value, 0);
+    if stats.is_wanted {
+        data.pop();
+        data.push_str(",\"stats\":");
+        data.push_str(&evaluated.json().to_string());
+        data.push('}');
+    }
+    success_noted(&data, &warnings, &[])
+}
+
 /// `/api/v1/query`
 pub async fn query(State(app): State<App>, request: Request<Body>) -> Result<Response, Problem> {
     let params = params(request).await?;
     let time_ms = params.time_ms("time")?.unwrap_or_else(|| app.now_ms());
     let expr = parse(params.required("query")?)?;
-    let options = options(&params)?;
-    let limit = params.number("limit")?.unwrap_or(0);
+    let options = options(&app, &params)?;
+    let (limit, stats) = (limit(&params)?, Stats::of(&params));
     let store = app.metrics.clone();
-    let evaluate = move |context: &_| {
-        promql::instant(&expr, store.as_ref(), time_ms, &options, context)
-            .map(|value| render(value, limit))
-            .map_err(eval_problem)
+    let started = Instant::now();
+    let evaluate = move |context: &QueryContext| {
+        let begun = Instant::now();
+        let value = promql::instant(&expr, store.as_ref(), time_ms, &options, context)
+            .map_err(eval_problem)?;
+        let evaluated = Evaluated::new(started, begun, context);
+        Ok(answer(value, limit, &stats, &evaluated))
     };
-    let data = app.queries.run(timeout(&params)?, evaluate).await?;
-    Ok(success(&data))
+    run(&app, &params, evaluate).await
 }
 
 /// `/api/v1/query_range`
@@ -101,11 +206,13 @@ pub async fn query_range(
         ));
     }
     let expr = parse(params.required("query")?)?;
-    let options = options(&params)?;
-    let limit = params.number("limit")?.unwrap_or(0);
+    let options = options(&app, &params)?;
+    let (limit, stats) = (limit(&params)?, Stats::of(&params));
     let store = app.metrics.clone();
-    let evaluate = move |context: &_| {
-        promql::range(
+    let started = Instant::now();
+    let evaluate = move |context: &QueryContext| {
+        let begun = Instant::now();
+        let value = promql::range(
             &expr,
             store.as_ref(),
             start_ms,
@@ -114,11 +221,11 @@ pub async fn query_range(
             &options,
             context,
         )
-        .map(|value| render(value, limit))
-        .map_err(eval_problem)
+        .map_err(eval_problem)?;
+        let evaluated = Evaluated::new(started, begun, context);
+        Ok(answer(value, limit, &stats, &evaluated))
     };
-    let data = app.queries.run(timeout(&params)?, evaluate).await?;
-    Ok(success(&data))
+    run(&app, &params, evaluate).await
 }
 
 /// A value as `{"resultType":...,"result":...}`.
@@ -190,159 +297,4 @@ fn push_point(out: &mut String, time_ms: i64, value: f64) {
     out.push_str(",\"");
     push_value(out, value);
     out.push_str("\"]");
-}
-
-fn selectors(params: &Params) -> Result<Vec<Vec<Matcher>>, Problem> {
-    params
-        .all("match[]")
-        .map(|text| {
-            promql::parse_selector(text)
-                .map_err(|e| Problem::bad_data(format!("invalid parameter \"match[]\": {e}")))
-        })
-        .collect()
-}
-
-fn range(params: &Params) -> Result<TimeRange, Problem> {
-    let range = TimeRange::new(
-        params.time_ms("start")?.unwrap_or(i64::MIN),
-        params.time_ms("end")?.unwrap_or(i64::MAX),
-    );
-    if range.is_empty() {
-        return Err(Problem::bad_data(
-            "invalid parameter \"end\": end timestamp must not be before start timestamp",
-        ));
-    }
-    Ok(range)
-}
-
-/// `/api/v1/series`
-pub async fn series(State(app): State<App>, request: Request<Body>) -> Result<Response, Problem> {
-    let params = params(request).await?;
-    let (selectors, range) = (selectors(&params)?, range(&params)?);
-    if selectors.is_empty() {
-        return Err(Problem::bad_data("no match[] parameter provided"));
-    }
-    let limit = params.number("limit")?.unwrap_or(0);
-    let store = app.metrics.clone();
-    let find = move |context: &_| {
-        let found = store.series(&selectors, range, limit, context)?;
-        let mut out = String::from("[");
-        for (index, labels) in found.iter().enumerate() {
-            if index > 0 {
-                out.push(',');
-            }
-            push_json_labels(&mut out, labels);
-        }
-        out.push(']');
-        Ok(out)
-    };
-    let data = app.queries.run(timeout(&params)?, find).await?;
-    Ok(success(&data))
-}
-
-/// `/api/v1/labels`
-pub async fn labels(State(app): State<App>, request: Request<Body>) -> Result<Response, Problem> {
-    let params = params(request).await?;
-    let (selectors, range) = (selectors(&params)?, range(&params)?);
-    let store = app.metrics.clone();
-    names(&app, &params, move |context| {
-        store.label_names(&selectors, range, context)
-    })
-    .await
-}
-
-/// `/api/v1/label/{name}/values`
-pub async fn label_values(
-    State(app): State<App>,
-    Path(name): Path<String>,
-    request: Request<Body>,
-) -> Result<Response, Problem> {
-    let params = params(request).await?;
-    // Names with characters of old are given as they are, others escaped with `U__`.
-    let name = unescape_name(&name);
-    if name.is_empty() {
-        return Err(Problem::bad_data("invalid label name: \"\""));
-    }
-    let (selectors, range) = (selectors(&params)?, range(&params)?);
-    let store = app.metrics.clone();
-    names(&app, &params, move |context| {
-        store.label_values(&name, &selectors, range, context)
-    })
-    .await
-}
-
-async fn names(
-    app: &App,
-    params: &Params,
-    find: impl FnOnce(
-        &kittiwake_model::QueryContext,
-    ) -> Result<Vec<String>, kittiwake_model::StoreError>
-    + Send
-    + 'static,
-) -> Result<Response, Problem> {
-    let limit = params
-        .number("limit")?
-        .filter(|l| *l > 0)
-        .unwrap_or(usize::MAX);
-    let find = move |context: &_| {
-        let mut out = String::new();
-        push_json_strs(&mut out, find(context)?.into_iter().take(limit));
-        Ok(out)
-    };
-    let data = app.queries.run(timeout(params)?, find).await?;
-    Ok(success(&data))
-}
-
-/// Prometheus' escaping of names: `U__` in front, `_xHH_` for a character, `__` for `_`.
-fn unescape_name(name: &str) -> String {
-    let Some(rest) = name.strip_prefix("U__") else {
-        return name.to_owned();
-    };
-    let mut out = String::new();
-    let mut rest = rest;
-    while let Some(at) = rest.find('_') {
-        out.push_str(&rest[..at]);
-        rest = &rest[at + 1..];
-        if let Some(after) = rest.strip_prefix('_') {
-            out.push('_');
-            rest = after;
-            continue;
-        }
-        let Some((code, after)) = rest.split_once('_') else {
-            return name.to_owned();
-        };
-        match u32::from_str_radix(code, 16).ok().and_then(char::from_u32) {
-            Some(c) => out.push(c),
-            None => return name.to_owned(),
-        }
-        rest = after;
-    }
-    out.push_str(rest);
-    out
-}
-
-/// `/api/v1/status/buildinfo`: which version's API this is, for clients that choose by it.
-pub async fn build_info() -> Response {
-    success(&format!(
-        r#"{{"version":"3.16.0","revision":"kittiwake-{}","branch":"","buildUser":"","buildDate":"","goVersion":""}}"#,
-        env!("CARGO_PKG_VERSION")
-    ))
-}
-
-/// `/api/v1/metadata`: none is kept yet.
-pub async fn metadata() -> Response {
-    success("{}").into_response()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn escaped_names_come_back() {
-        assert_eq!(unescape_name("job"), "job");
-        assert_eq!(unescape_name("U__http_2e_status"), "http.status");
-        assert_eq!(unescape_name("U__a__b"), "a_b");
-        assert_eq!(unescape_name("U__a_zz_"), "U__a_zz_");
-    }
 }

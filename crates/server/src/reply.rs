@@ -95,6 +95,24 @@ pub fn success(data: &str) -> Response {
     json(format!(r#"{{"status":"success","data":{data}}}"#))
 }
 
+/// What is said of an answer that a limit cut.
+pub const TRUNCATED: &str = "results truncated due to limit";
+
+/// As [`success`], with warnings and remarks where there are some.
+pub fn success_noted(data: &str, warnings: &[String], infos: &[String]) -> Response {
+    let mut body = format!(r#"{{"status":"success","data":{data}"#);
+    for (name, notes) in [("warnings", warnings), ("infos", infos)] {
+        if !notes.is_empty() {
+            body.push_str(",\"");
+            body.push_str(name);
+            body.push_str("\":");
+            push_json_strs(&mut body, notes);
+        }
+    }
+    body.push('}');
+    json(body)
+}
+
 /// A path that no API has.
 pub fn not_found(path: &str) -> Problem {
     Problem::new(
