@@ -30,8 +30,8 @@ use crate::pool::{Limits, QueryPool};
 use crate::reply::{Problem, not_found};
 use crate::status_api::Nodes;
 use crate::{
-    lifecycle, loki_api, names_search, page, prometheus_api, prometheus_status, search_api,
-    series_api, status_api, tail, targets_api, write_api,
+    admin_api, lifecycle, loki_api, names_search, page, prometheus_api, prometheus_status,
+    search_api, series_api, status_api, tail, targets_api, write_api,
 };
 
 /// Requests with data that are worked on at once; others wait.
@@ -216,6 +216,19 @@ fn prometheus_routes() -> Router<App> {
         .route("/status/buildinfo", get(prometheus_status::build_info))
         .route("/status/runtimeinfo", get(prometheus_status::runtime_info))
         .route("/status/tsdb", get(prometheus_status::tsdb))
+        .route("/status/tsdb/blocks", get(admin_api::blocks))
+        .route(
+            "/admin/tsdb/delete_series",
+            post(admin_api::delete_series).put(admin_api::delete_series),
+        )
+        .route(
+            "/admin/tsdb/clean_tombstones",
+            post(admin_api::clean_tombstones).put(admin_api::clean_tombstones),
+        )
+        .route(
+            "/admin/tsdb/snapshot",
+            post(admin_api::snapshot).put(admin_api::snapshot),
+        )
         .route("/status/walreplay", get(prometheus_status::wal_replay))
         .route("/status/self_metrics", get(prometheus_status::self_metrics))
         .route("/features", get(prometheus_status::features))

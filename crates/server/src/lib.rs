@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod active_queries;
+pub mod admin_api;
 pub mod app;
 pub mod args;
 pub mod body;

@@ -226,14 +226,12 @@ impl<'i> Intake<'i> {
         // A series can become known only when nobody looks any more.
         drop(names);
         let store = &ingest.metrics;
-        let written = store
-            .write(&batch, origin)
-            .map_err(|error| match error {
-                metrics::WriteError::Full(_) | metrics::WriteError::Failed(_) => {
-                    Problem::unavailable(error.to_string())
-                }
-                metrics::WriteError::TooFarAhead { .. } => too_far_ahead(error.to_string()),
-            })?;
+        let written = store.write(&batch, origin).map_err(|error| match error {
+            metrics::WriteError::Full(_) | metrics::WriteError::Failed(_) => {
+                Problem::unavailable(error.to_string())
+            }
+            metrics::WriteError::TooFarAhead { .. } => too_far_ahead(error.to_string()),
+        })?;
         if origin.is_some() {
             store
                 .sync(written.sequence)

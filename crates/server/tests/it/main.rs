@@ -1,4 +1,5 @@
 //! The HTTP APIs, asked through the real router without a socket.
 
 mod harness;
+mod prometheus;
 mod remote_write;
