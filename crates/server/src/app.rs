@@ -235,6 +235,7 @@ fn prometheus_routes() -> Router<App> {
         .route("/notifications", get(notifications::list))
         .route("/notifications/live", get(notifications::live))
         .route("/write", post(write_api::remote_write))
+        .route("/otlp/v1/metrics", post(write_api::otlp_metrics))
 }
 
 /// All routes with the access rules around them.
@@ -262,6 +263,7 @@ pub fn routes(app: App, access: Arc<Access>) -> Router {
             "/api/search",
             get(search_api::search).post(search_api::search),
         )
+        .route("/v1/metrics", post(write_api::otlp_metrics))
         .route("/api/status", get(status_api::status))
         .route("/metrics", get(own_metrics))
         .route("/-/healthy", get(async || "Kittiwake is healthy.\n"))
@@ -300,6 +302,7 @@ async fn count(State(app): State<App>, request: Request<Body>, next: middleware:
 fn group(path: &str) -> &'static str {
     match path {
         "/api/v1/write" => "remote_write",
+        "/v1/metrics" | "/api/v1/otlp/v1/metrics" => "otlp_metrics",
         "/loki/api/v1/push" => "loki_push",
         "/api/v1/query" | "/api/v1/query_range" => "promql",
         "/loki/api/v1/query" | "/loki/api/v1/query_range" => "logql",

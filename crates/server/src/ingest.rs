@@ -1,6 +1,7 @@
 //! What comes in: remote write, OTLP and Loki push, decoded straight into the stores' batches.
 
 mod intake;
+mod otlp;
 mod remote_write;
 
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ use kittiwake_wire::{LINE_BYTES_MAX, label_text, snappy, text};
 use parking_lot::Mutex;
 
 pub use intake::{Drop, Dropped};
+use otlp::Deltas;
 
 use crate::body::PLAIN_BYTES_MAX;
 use crate::reply::Problem;
@@ -36,6 +38,7 @@ pub struct Ingest {
     /// Log lines.
     pub logs: Arc<logs::Store>,
     clock: Arc<dyn Clock>,
+    deltas: Deltas,
     streams_known: Mutex<[HashMap<String, Labels>; 2]>,
     /// What was not stored, and why, beyond what the stores themselves count.
     pub dropped: Dropped,
@@ -50,6 +53,8 @@ pub struct Taken {
     pub histograms: u64,
     /// Exemplars stored, or known already.
     pub exemplars: u64,
+    /// How many were refused.
+    pub refused: u64,
     /// What is to be told to senders that do not number their frames: the first sample or
     /// line that was refused, and why.
     pub refusal: Option<String>,
@@ -66,6 +71,7 @@ impl Ingest {
             metrics,
             logs,
             clock,
+            deltas: Deltas::default(),
             streams_known: Mutex::default(),
             dropped: Dropped::default(),
         }

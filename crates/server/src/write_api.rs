@@ -1,4 +1,4 @@
-//! Requests with data: remote write and Loki push.
+//! Requests with data: remote write, OTLP and Loki push.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use kittiwake_model::delivery::Origin;
-use kittiwake_wire::delivery;
+use kittiwake_wire::{delivery, otlp};
 
 use crate::access::Principal;
 use crate::app::App;
@@ -111,6 +111,62 @@ pub async fn remote_write(
             .insert(name, HeaderValue::from(count));
     }
     Ok(response)
+}
+
+/// `/v1/metrics` and `/api/v1/otlp/v1/metrics`
+pub async fn otlp_metrics(
+    State(app): State<App>,
+    Extension(principal): Extension<Principal>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let is_json = match body::token(&headers, header::CONTENT_TYPE).as_str() {
+        "application/json" => true,
+        "application/x-protobuf" => false,
+        other => {
+            return Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "bad_data",
+                format!(
+                    "content type {other:?} is not supported; send application/x-protobuf or application/json"
+                ),
+            ));
+        }
+    };
+    let encoding = body::token(&headers, header::CONTENT_ENCODING);
+    let body = body::read(body, BODY_BYTES_MAX).await?;
+    let config = app.config.now().config;
+    let lookback_ms = app.options.lookback_ms();
+    let take = move |ingest: &Ingest, _: Option<&Origin>| {
+        let plain = body::decompress(&encoding, &body)?;
+        let decoded = if is_json {
+            otlp::decode_json(&plain)
+        } else {
+            otlp::decode(&plain)
+        };
+        let all = decoded.map_err(|e| Problem::bad_data(e.to_string()))?;
+        ingest.otlp(&all, &config.otlp, lookback_ms)
+    };
+    let taken = ingest(&app, &principal, &headers, take).await?;
+    Ok(exported(is_json, taken.refused, taken.refusal.as_deref()))
+}
+
+/// The answer to an export, with what was refused of it.
+fn exported(is_json: bool, refused: u64, refusal: Option<&str>) -> Response {
+    if is_json {
+        let body = match refusal {
+            None => "{}".to_owned(),
+            Some(text) => serde_json::json!({
+                // Integers of 64 bits are texts there.
+                "partialSuccess": { "rejectedDataPoints": refused.to_string(), "errorMessage": text },
+            })
+            .to_string(),
+        };
+        return crate::reply::json(body);
+    }
+    let body = otlp::encode_answer(refused, refusal);
+    let kind = "application/x-protobuf";
+    ([(header::CONTENT_TYPE, kind)], body).into_response()
 }
 
 /// `/loki/api/v1/push`

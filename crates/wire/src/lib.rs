@@ -13,6 +13,7 @@ pub mod float;
 pub mod json;
 pub mod label_text;
 pub mod loki_push;
+pub mod otlp;
 mod proto;
 pub mod remote_write;
 pub mod snappy;

@@ -316,7 +316,10 @@ impl<'a> Series<'a> {
                 let part_text = String::from_utf8_lossy(bytes.bytes);
                 match part.number {
                     1 => text.push_str(&part_text),
-                    2 => text.push_str(&format!("={part_text:?}")),
+                    2 => {
+                        text.push('=');
+                        crate::label_text::push_quoted(&mut text, &part_text);
+                    }
                     _ => {}
                 }
             }

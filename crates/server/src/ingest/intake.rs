@@ -265,6 +265,7 @@ impl<'i> Intake<'i> {
             }
             taken.refusal = Some(refusal);
         }
+        taken.refused = refused;
         Ok(taken)
     }
 }

@@ -1,5 +1,6 @@
 //! The HTTP APIs, asked through the real router without a socket.
 
 mod harness;
+mod otlp;
 mod prometheus;
 mod remote_write;
