@@ -42,14 +42,13 @@ pub fn job_without_secrets(shown: &str, job_name: &str) -> String {
     let mut jobs = jobs.into_iter().flatten();
     let job = jobs.find(|job| job.get("job_name").and_then(Value::as_str) == Some(job_name));
     let mut out = String::new();
-    match job {
-        Some(job) => push(&mut out, job, 0, false),
+    if let Some(job) = job {
+        push(&mut out, job, 0, false);
+    } else {
         // It stands in a file of its own.
-        None => {
-            out.push_str("job_name: ");
-            push_text(&mut out, job_name);
-            out.push('\n');
-        }
+        out.push_str("job_name: ");
+        push_text(&mut out, job_name);
+        out.push('\n');
     }
     out
 }

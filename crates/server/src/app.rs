@@ -31,7 +31,7 @@ use crate::reply::{Problem, not_found};
 use crate::status_api::Nodes;
 use crate::{
     admin_api, lifecycle, loki_api, names_search, page, prometheus_api, prometheus_status,
-    search_api, series_api, status_api, tail, targets_api, write_api,
+    read_api, search_api, series_api, status_api, tail, targets_api, write_api,
 };
 
 /// Requests with data that are worked on at once; others wait.
@@ -234,6 +234,7 @@ fn prometheus_routes() -> Router<App> {
         .route("/features", get(prometheus_status::features))
         .route("/notifications", get(notifications::list))
         .route("/notifications/live", get(notifications::live))
+        .route("/read", post(read_api::read))
         .route("/write", post(write_api::remote_write))
         .route("/otlp/v1/metrics", post(write_api::otlp_metrics))
 }
@@ -265,6 +266,7 @@ pub fn routes(app: App, access: Arc<Access>) -> Router {
         )
         .route("/v1/metrics", post(write_api::otlp_metrics))
         .route("/api/status", get(status_api::status))
+        .route("/federate", get(read_api::federate))
         .route("/metrics", get(own_metrics))
         .route("/-/healthy", get(async || "Kittiwake is healthy.\n"))
         .route("/-/ready", get(async || "Kittiwake is ready.\n"))

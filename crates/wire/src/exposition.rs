@@ -12,6 +12,7 @@
 
 mod composite;
 mod cursor;
+mod encode;
 mod family;
 mod nhcb;
 mod open_metrics;
@@ -24,6 +25,7 @@ use std::borrow::Cow;
 use kittiwake_model::labels::METRIC_NAME;
 use kittiwake_model::{LabelError, Labels, TimestampMs};
 
+pub use encode::{FamilyEncoder, PROTOBUF_CONTENT_TYPE};
 pub use family::Family;
 pub use read::{Entry, Options, ScrapedExemplar, read};
 pub use writer::Writer;

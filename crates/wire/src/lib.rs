@@ -15,6 +15,7 @@ pub mod label_text;
 pub mod loki_push;
 pub mod otlp;
 mod proto;
+pub mod remote_read;
 pub mod remote_write;
 pub mod snappy;
 pub mod text;

@@ -3,4 +3,5 @@
 mod harness;
 mod otlp;
 mod prometheus;
+mod read;
 mod remote_write;

@@ -1,5 +1,6 @@
 //! Fetching a target's text over HTTP, as the job's settings say.
 
+use std::fmt::Write as _;
 use std::io::Read as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -226,10 +227,11 @@ fn accept(formats: &Formats) -> String {
             accept.push_str(";escaping=");
             accept.push_str(formats.escaping.as_str());
         }
-        accept.push_str(&format!(";q=0.{weight},"));
+        // Writing to a text cannot fail.
+        let _ = write!(accept, ";q=0.{weight},");
         weight = weight.saturating_sub(1).max(1);
     }
-    accept.push_str(&format!("*/*;q=0.{weight}"));
+    let _ = write!(accept, "*/*;q=0.{weight}");
     accept
 }
 

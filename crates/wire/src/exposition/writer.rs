@@ -1,9 +1,10 @@
 //! Writing the exposition format 0.0.4.
 
-use kittiwake_model::TimestampMs;
+use kittiwake_model::{Histogram, TimestampMs};
 
+use super::encode::classic_buckets;
 use super::{MetricType, metric_name_len};
-use crate::float::push_float;
+use crate::float::{push_float, push_label_float};
 use crate::label_text::is_label_name;
 
 /// Writes families: first what one is, then its samples. A name that needs quotes gets them,
@@ -59,6 +60,29 @@ impl Writer {
             let _ = write!(self.text, " {time_ms}");
         }
         self.text.push('\n');
+    }
+
+    /// Appends a histogram whose buckets have bounds, in its classic form.
+    pub fn classic(
+        &mut self,
+        name: &str,
+        labels: &[(&str, &str)],
+        histogram: &Histogram,
+        time_ms: TimestampMs,
+    ) {
+        let all = labels.iter().copied();
+        let mut count = 0.0;
+        for (bound, cumulative) in classic_buckets(histogram) {
+            let mut text = String::new();
+            push_label_float(&mut text, bound);
+            let with_bound = all.clone().chain([("le", text.as_str())]);
+            let bucket = format!("{name}_bucket");
+            self.sample(&bucket, with_bound, cumulative, Some(time_ms));
+            count = cumulative;
+        }
+        let sum = format!("{name}_sum");
+        self.sample(&sum, all.clone(), histogram.sum, Some(time_ms));
+        self.sample(&format!("{name}_count"), all, count, Some(time_ms));
     }
 
     /// The text, to be sent as [`super::CONTENT_TYPE`].

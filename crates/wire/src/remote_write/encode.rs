@@ -105,6 +105,11 @@ impl RequestEncoder {
         self.plain.is_empty()
     }
 
+    /// The series as they stand in a request. The encoder is empty afterwards.
+    pub(crate) fn take_plain(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.plain)
+    }
+
     /// The request's body, compressed. The encoder is empty afterwards and keeps its memory.
     pub fn finish(&mut self) -> Result<Vec<u8>, SnappyError> {
         let body = compress(&self.plain);
