@@ -17,6 +17,20 @@ const docker = (...words) => execFileSync("docker", words, { encoding: "utf8" })
 const started = Date.now();
 const seen = (what) => console.log(`${what}: seen after ${((Date.now() - started) / 1000).toFixed(1)} s`);
 
+// What was there when it failed: the page's text, and what the server and Docker say.
+async function tell() {
+  const shown = await browser.contexts()[0]?.pages()[0]?.locator("body").innerText().catch(String);
+  console.log(`the page shows:\n${shown?.slice(0, 2_000)}`);
+  const query = new URLSearchParams({ query: `{container="${name}"}`, limit: "3" });
+  const answer = await fetch(`${url}loki/api/v1/query_range?${query}`).then((r) => r.text(), String);
+  console.log(`the server answers:\n${answer}`);
+  try {
+    console.log(`the container says:\n${docker("logs", "--tail", "3", "--timestamps", name)}`);
+  } catch (error) {
+    console.log(`the container says nothing: ${error}`);
+  }
+}
+
 const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
 try {
   const page = await browser.newPage();
@@ -70,6 +84,9 @@ try {
   if (banners > 0) throw new Error("the page shows an error");
   if (errors.length > 0) throw new Error(`the page reports: ${errors.join("; ")}`);
   console.log("page test: ok");
+} catch (error) {
+  await tell();
+  throw error;
 } finally {
   try {
     docker("rm", "-f", name);

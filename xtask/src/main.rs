@@ -12,6 +12,7 @@ use anyhow::{Result, bail};
 mod bench;
 mod engine;
 mod floors;
+mod oracles;
 mod page;
 mod serve;
 mod tools;
@@ -23,6 +24,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
 
   run [ARGS]  build the page and the server, and start it; ARGS go to the server
   test        install what the tests need, then run all of them
+  oracles     build what tests compare and check with, once
   bench       measure what docs/benchmarks.md tells";
 
 fn main() -> ExitCode {
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
     let done = match words.first().map(String::as_str) {
         Some("run") => serve::serve(&root(), rest),
         Some("test") => test(),
+        Some("oracles") => oracles::build(),
         Some("bench") => bench::bench(&root()),
         Some("-h" | "--help") => {
             println!("{USAGE}");
@@ -69,10 +72,12 @@ fn test() -> Result<()> {
         "-D",
         "warnings",
     ]))?;
+    deny(&root)?;
+    // The end-to-end tests start them.
+    run(&mut cargo(&["build", "--workspace", "--bins", "--locked"]))?;
     let mut tests = cargo(&["test", "--workspace", "--locked"]);
     if !is_root() {
-        let is_required = std::env::var_os("E2E_DOCKER").is_some_and(|v| v == "required");
-        if is_required {
+        if is_required("E2E_DOCKER") {
             bail!("E2E_DOCKER=required: the Docker engine for tests needs root");
         }
         println!("left out: tests with Docker and the browser, whose engine needs root");
@@ -84,6 +89,27 @@ fn test() -> Result<()> {
     tests.env("KITTIWAKE_TEST_DOCKER", engine.address());
     run(&mut tests)?;
     page::browser(&root, &mut cargo(&[]), &engine)
+}
+
+/// Checks licences, bans and sources of all dependencies.
+fn deny(root: &Path) -> Result<()> {
+    match oracles::program("cargo-deny")? {
+        Some(program) => run(Command::new(program)
+            .args(["--locked", "check", "licenses", "bans", "sources"])
+            .current_dir(root)),
+        None if is_required("ORACLES") => {
+            bail!("ORACLES=required, but cargo-deny is not built: run cargo xtask oracles")
+        }
+        None => {
+            println!("SKIPPED: the dependencies' licences; cargo xtask oracles builds cargo-deny");
+            Ok(())
+        }
+    }
+}
+
+/// Whether a part of the tests must not be left out.
+fn is_required(part: &str) -> bool {
+    std::env::var_os(part).is_some_and(|value| value == "required")
 }
 
 fn root() -> PathBuf {

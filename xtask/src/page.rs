@@ -64,7 +64,7 @@ pub fn browser(root: &Path, cargo: &mut Command, engine: &Engine) -> Result<()> 
     let told = std::fs::read_to_string(&log)?;
     if let Some(line) = told
         .lines()
-        .find(|l| l.contains(" WARN ") || l.contains("ERROR "))
+        .find(|l| l.contains("level=warn") || l.contains("level=error"))
     {
         bail!("the server logged: {line}");
     }

@@ -7,6 +7,7 @@
 mod frame;
 mod gather;
 pub mod http;
+pub mod logging;
 mod queue;
 mod series;
 mod ship;

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
 use kittiwake_collector::http::{HttpSettings, HttpShipper};
-use kittiwake_collector::{Collector, Scraping, Settings};
+use kittiwake_collector::{Collector, Scraping, Settings, logging};
 use kittiwake_config::PrometheusConfig;
 use kittiwake_sources as sources;
 use tokio::signal::unix::{SignalKind, signal};
@@ -70,9 +70,13 @@ struct Args {
     #[arg(long = "path.rootfs", value_name = "DIR", default_value = "/")]
     rootfs: PathBuf,
 
-    /// What is logged: error, warn, info, debug or trace
+    /// How much is logged
     #[arg(long = "log.level", value_name = "LEVEL", default_value = "info")]
-    log_level: String,
+    log_level: logging::Level,
+
+    /// How it is logged
+    #[arg(long = "log.format", value_name = "FORMAT", default_value = "logfmt")]
+    log_format: logging::Format,
 }
 
 #[derive(Debug, Subcommand)]
@@ -135,18 +139,7 @@ fn health(args: &Args) -> Result<()> {
 }
 
 fn serve(args: &Args) -> Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&args.log_level).with_context(|| {
-        format!(
-            "--log.level {:?}: error, warn, info, debug or trace",
-            args.log_level
-        )
-    })?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .with_target(false)
-        .init();
+    logging::init(args.log_level, args.log_format);
     let server = args
         .server
         .clone()

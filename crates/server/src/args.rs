@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
+use kittiwake_collector::logging;
 use kittiwake_config::parse_duration;
 
 /// Metrics and logs of every container on every host.
@@ -115,13 +116,13 @@ pub struct Args {
     #[arg(long = "path.rootfs", value_name = "DIR", default_value = "/")]
     pub rootfs: PathBuf,
 
-    /// What is logged: error, warn, info, debug or trace
+    /// How much is logged
     #[arg(long = "log.level", value_name = "LEVEL", default_value = "info")]
-    pub log_level: String,
+    pub log_level: logging::Level,
 
-    /// How it is logged: logfmt or json
-    #[arg(long = "log.format", value_name = "FORMAT", default_value = "logfmt", value_parser = ["logfmt", "json"])]
-    pub log_format: String,
+    /// How it is logged
+    #[arg(long = "log.format", value_name = "FORMAT", default_value = "logfmt")]
+    pub log_format: logging::Format,
 }
 
 /// A command beside serving.

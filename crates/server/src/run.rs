@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use kittiwake_collector::{Collector, Scraping, Settings};
+use kittiwake_collector::{Collector, Scraping, Settings, logging};
 use kittiwake_config::WebConfig;
 use kittiwake_env::{Clock, Fs, RealClock, RealFs, Rng as _, SystemRng};
 use kittiwake_sources as sources;
@@ -36,7 +36,7 @@ const QUEUE_BYTES_MAX: u64 = 1 << 30;
 
 /// Serves until a signal says to stop.
 pub fn serve(args: &Args) -> Result<()> {
-    init_logging(args)?;
+    logging::init(args.log_level, args.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -221,26 +221,6 @@ async fn serve_on(args: &Args) -> Result<()> {
     metrics.sync_all()?;
     logs.sync_all()?;
     tracing::info!("stopped");
-    Ok(())
-}
-
-fn init_logging(args: &Args) -> Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&args.log_level).with_context(|| {
-        format!(
-            "--log.level {:?}: error, warn, info, debug or trace",
-            args.log_level
-        )
-    })?;
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .with_target(false);
-    if args.log_format == "json" {
-        subscriber.json().init();
-    } else {
-        subscriber.init();
-    }
     Ok(())
 }
 

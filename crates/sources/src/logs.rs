@@ -19,6 +19,7 @@ use kittiwake_wire::time::parse_rfc3339;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::status::Count;
 use crate::tail::{FileTail, Lines, Step};
@@ -77,6 +78,10 @@ pub(crate) struct Follower {
     pub state: watch::Receiver<State>,
     pub cursor: Option<Cursor>,
 }
+
+/// When a log is read again after it began to be followed, while nothing new has come: the
+/// engine does not tell from when on it follows.
+const LOOKS: [Duration; 2] = [Duration::from_millis(300), Duration::from_secs(5)];
 
 /// Why reading from one source ended.
 enum End {
@@ -268,66 +273,20 @@ impl Follower {
             if state.source != *source {
                 return End::Changed;
             }
-            if state.phase == Phase::Created {
-                if self.changed().await.is_none() {
-                    return End::Done;
-                }
-                continue;
-            }
             let mut reader = ApiReader::new(self.cursor.clone());
-            let since = reader.since_seconds();
-            let options = LogsOptions {
-                follow: true,
-                stdout: true,
-                stderr: true,
-                timestamps: true,
-                since,
-                ..LogsOptions::default()
+            let read = match state.phase {
+                Phase::Created => Ok(()),
+                Phase::Running => self.follow_live(&mut reader).await,
+                Phase::Ended | Phase::Gone => self.read_to_end(&mut reader).await,
             };
-            let docker = self.docker.clone();
-            let id = self.id.clone();
-            let mut records =
-                std::pin::pin!(docker.logs(&id, Some(options)).ready_chunks(RECORDS_MAX));
-            let mut failure = None;
-            loop {
-                let chunk = tokio::select! {
-                    () = self.cancel.cancelled() => return End::Done,
-                    chunk = records.next() => chunk,
-                };
-                let Some(chunk) = chunk else { break };
-                for output in chunk {
-                    match output {
-                        Ok(output) => reader.take(&output),
-                        Err(error) => failure = Some(error),
-                    }
-                }
-                self.status.count(
-                    Count::RecordsMalformed,
-                    std::mem::take(&mut reader.malformed),
-                );
-                for lines in reader.give() {
-                    if !self.send(lines).await {
-                        return End::Done;
-                    }
-                }
-                if failure.is_some() {
-                    break;
-                }
-            }
-            let may_end = !matches!(state.phase, Phase::Running);
-            if may_end && failure.is_none() {
-                for lines in reader.flush() {
-                    if !self.send(lines).await {
-                        return End::Done;
-                    }
-                }
-            }
-            self.cursor = Some(reader.cursor.clone());
-            match failure {
-                Some(Error::DockerResponseServerError {
+            let is_over = read.is_ok() && state.phase != Phase::Running;
+            match read {
+                Ok(()) => {}
+                Err(Interrupted::Stopped) => return End::Done,
+                Err(Interrupted::Failed(Error::DockerResponseServerError {
                     status_code,
                     message,
-                }) => {
+                })) => {
                     if status_code == 404 {
                         // Removed; its event is on the way.
                     } else if status_code >= 500 && !message.contains("does not support reading") {
@@ -337,25 +296,153 @@ impl Follower {
                         return self.wait(source).await;
                     }
                 }
-                Some(_) => {}
-                None if may_end => {
-                    if state.phase == Phase::Gone || self.changed().await.is_none() {
-                        return End::Done;
-                    }
-                    continue;
-                }
-                None => {}
+                Err(Interrupted::Failed(_)) => {}
             }
             if state.phase == Phase::Gone {
                 return End::Done;
             }
+            let retry = async {
+                if is_over {
+                    std::future::pending::<()>().await;
+                }
+                tokio::time::sleep(RETRY).await;
+            };
             tokio::select! {
                 () = self.cancel.cancelled() => return End::Done,
                 changed = self.state.changed() => if changed.is_err() { return End::Done },
-                () = tokio::time::sleep(RETRY) => {}
+                () = retry => {}
             }
         }
     }
+
+    /// Reads what there is, then what comes, until the engine ends its answer.
+    ///
+    /// Engines before 23 lose records that are written while they turn from the old to the
+    /// new, so the new alone is followed, and the old read by itself until the two overlap.
+    async fn follow_live(&mut self, reader: &mut ApiReader) -> Result<(), Interrupted> {
+        self.catch_up(reader).await?;
+        let docker = self.docker.clone();
+        let options = LogsOptions {
+            follow: true,
+            tail: "0".to_owned(),
+            ..options(reader)
+        };
+        let mut live = std::pin::pin!(
+            docker
+                .logs(&self.id.clone(), Some(options))
+                .ready_chunks(RECORDS_MAX)
+        );
+        let mut looks = LOOKS.iter();
+        let mut has_begun = false;
+        loop {
+            let look = (!has_begun).then(|| looks.next()).flatten();
+            let next_look = async {
+                match look {
+                    Some(after) => tokio::time::sleep(*after).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let chunk = tokio::select! {
+                () = self.cancel.cancelled() => return Err(Interrupted::Stopped),
+                chunk = live.next() => chunk,
+                () = next_look => {
+                    self.catch_up(reader).await?;
+                    continue;
+                }
+            };
+            let Some(chunk) = chunk else { return Ok(()) };
+            if !has_begun {
+                has_begun = true;
+                if !chunk
+                    .iter()
+                    .flatten()
+                    .next()
+                    .is_some_and(|o| reader.is_known(o))
+                {
+                    self.catch_up(reader).await?;
+                }
+            }
+            self.take(reader, chunk).await?;
+        }
+    }
+
+    /// Reads what there is of a container that does not write, to its last line.
+    async fn read_to_end(&mut self, reader: &mut ApiReader) -> Result<(), Interrupted> {
+        self.catch_up(reader).await?;
+        for lines in reader.flush() {
+            if !self.send(lines).await {
+                return Err(Interrupted::Stopped);
+            }
+        }
+        self.cursor = Some(reader.cursor.clone());
+        Ok(())
+    }
+
+    /// Reads what there is beyond what is known.
+    async fn catch_up(&mut self, reader: &mut ApiReader) -> Result<(), Interrupted> {
+        reader.skip_known();
+        let docker = self.docker.clone();
+        let options = options(reader);
+        let mut records = std::pin::pin!(
+            docker
+                .logs(&self.id.clone(), Some(options))
+                .ready_chunks(RECORDS_MAX)
+        );
+        loop {
+            let chunk = tokio::select! {
+                () = self.cancel.cancelled() => return Err(Interrupted::Stopped),
+                chunk = records.next() => chunk,
+            };
+            let Some(chunk) = chunk else { break };
+            self.take(reader, chunk).await?;
+        }
+        reader.skip_known();
+        Ok(())
+    }
+
+    async fn take(
+        &mut self,
+        reader: &mut ApiReader,
+        chunk: Vec<Result<LogOutput, Error>>,
+    ) -> Result<(), Interrupted> {
+        let mut failure = None;
+        for output in chunk {
+            match output {
+                Ok(output) => reader.take(&output),
+                Err(error) => failure = Some(error),
+            }
+        }
+        let malformed = std::mem::take(&mut reader.malformed);
+        self.status.count(Count::RecordsMalformed, malformed);
+        for lines in reader.give() {
+            if !self.send(lines).await {
+                return Err(Interrupted::Stopped);
+            }
+        }
+        self.cursor = Some(reader.cursor.clone());
+        match failure {
+            Some(error) => Err(Interrupted::Failed(error)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn options(reader: &ApiReader) -> LogsOptions {
+    LogsOptions {
+        stdout: true,
+        stderr: true,
+        timestamps: true,
+        since: reader.since_seconds(),
+        ..LogsOptions::default()
+    }
+}
+
+/// Why reading through the engine ended early.
+enum Interrupted {
+    /// Nobody wants more.
+    Stopped,
+    /// The engine failed.
+    Failed(Error),
 }
 
 /// Whether the log files in this directory can be read.
@@ -363,11 +450,24 @@ pub(crate) fn can_read(dir: &std::path::Path) -> io::Result<()> {
     std::fs::read_dir(dir).map(drop)
 }
 
+fn parts(output: &LogOutput) -> (Stream, &[u8]) {
+    match output {
+        LogOutput::StdErr { message } => (Stream::Stderr, message),
+        LogOutput::StdOut { message }
+        | LogOutput::StdIn { message }
+        | LogOutput::Console { message } => (Stream::Stdout, message),
+    }
+}
+
 /// Puts together what the engine gives: records with a time before each.
 struct ApiReader {
     cursor: Cursor,
     joiner: PartialJoiner,
+    /// Per stream the newest record that is known, and how many have its time, while known
+    /// ones are passed over.
     skip: [Option<(i64, u32)>; 2],
+    /// Per stream the first record of the newest time, with the hash of its text.
+    first: [Option<(i64, u64)>; 2],
     taken: [Vec<Entry>; 2],
     before_stderr: Option<crate::Position>,
     malformed: u64,
@@ -379,19 +479,32 @@ impl ApiReader {
         cursor.head.clear();
         cursor.stdout.offset = 0;
         cursor.stderr.offset = 0;
-        let skip = [&cursor.stdout, &cursor.stderr]
-            .map(|p| (p.time_ns > i64::MIN).then_some((p.time_ns, p.count)));
         Self {
             joiner: PartialJoiner::resume(
                 cursor.stdout.pending.clone(),
                 cursor.stderr.pending.clone(),
             ),
             cursor,
-            skip,
+            skip: [None, None],
+            first: [None, None],
             taken: [Vec::new(), Vec::new()],
             before_stderr: None,
             malformed: 0,
         }
+    }
+
+    /// What comes next may start with records that are known.
+    fn skip_known(&mut self) {
+        self.skip = [&self.cursor.stdout, &self.cursor.stderr]
+            .map(|p| (p.time_ns > i64::MIN).then_some((p.time_ns, p.count)));
+    }
+
+    /// Whether a record is older than the newest that is known of its stream.
+    fn is_known(&self, output: &LogOutput) -> bool {
+        let (stream, message) = parts(output);
+        let space = memchr::memchr(b' ', message);
+        let time_ns = space.and_then(|at| parse_rfc3339(&message[..at]));
+        time_ns.is_some_and(|t| t < self.cursor.position(stream).time_ns)
     }
 
     /// From where to ask: a second before the newest record that is known, since the two
@@ -403,12 +516,7 @@ impl ApiReader {
     }
 
     fn take(&mut self, output: &LogOutput) {
-        let (stream, message) = match output {
-            LogOutput::StdErr { message } => (Stream::Stderr, message),
-            LogOutput::StdOut { message }
-            | LogOutput::StdIn { message }
-            | LogOutput::Console { message } => (Stream::Stdout, message),
-        };
+        let (stream, message) = parts(output);
         let space = memchr::memchr(b' ', message);
         let parsed = space.and_then(|at| Some((at, parse_rfc3339(&message[..at])?)));
         let Some((at, time_ns)) = parsed else {
@@ -416,6 +524,18 @@ impl ApiReader {
             return;
         };
         let index = usize::from(stream == Stream::Stderr);
+        let text = String::from_utf8_lossy(&message[at + 1..]);
+        let hash = xxh3_64(text.as_bytes());
+        let position = self.cursor.position(stream);
+        // Engines before 23 give a file anew when it is rotated while they follow it. The parts
+        // of a long line have one time too, and may be equal.
+        let is_again = time_ns < position.time_ns
+            || (time_ns == position.time_ns
+                && self.first[index] == Some((time_ns, hash))
+                && self.joiner.pending(stream).is_none());
+        if self.skip[index].is_none() && is_again {
+            self.skip[index] = Some((position.time_ns, position.count));
+        }
         if let Some((known_ns, count)) = &mut self.skip[index] {
             if time_ns < *known_ns {
                 return;
@@ -429,7 +549,9 @@ impl ApiReader {
         if self.before_stderr.is_none() {
             self.before_stderr = Some(self.cursor.stderr.clone());
         }
-        let text = String::from_utf8_lossy(&message[at + 1..]);
+        if self.first[index].is_none_or(|(t, _)| t != time_ns) {
+            self.first[index] = Some((time_ns, hash));
+        }
         let record = Record {
             time_ns,
             stream,
@@ -504,6 +626,34 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_given_anew_adds_nothing() {
+        let a = "2024-03-01T00:00:00.000000001Z a\n";
+        let b = "2024-03-01T00:00:00.000000002Z b\n";
+        let b2 = "2024-03-01T00:00:00.000000002Z c\n";
+        let d = "2024-03-01T00:00:00.000000003Z d\n";
+        let part = "2024-03-01T00:00:00.000000004Z xx";
+        let end = "2024-03-01T00:00:00.000000004Z xx\n";
+        for given in [
+            vec![a, b, b2, d, part, part, end],
+            vec![a, a, b, b2, d, part, part, end],
+            vec![a, b, b2, b, b2, d, part, part, end],
+            vec![a, b, b2, a, b, b2, d, part, part, end],
+            vec![a, b, b2, d, part, part, end, d, part, part, end],
+        ] {
+            let mut reader = ApiReader::new(None);
+            for text in &given {
+                reader.take(&output(Stream::Stdout, text));
+            }
+            let lines = reader.give();
+            let texts: Vec<&str> = lines
+                .iter()
+                .flat_map(|l| l.entries.iter().map(|e| e.line.as_str()))
+                .collect();
+            assert_eq!(texts, ["a", "b", "c", "d", "xxxxxx"], "{given:?}");
+        }
+    }
+
+    #[test]
     fn records_with_one_time_are_told_apart_by_their_count() {
         let records = [
             (Stream::Stdout, "2024-03-01T00:00:00.000000001Z a\n"),
@@ -523,6 +673,7 @@ mod tests {
             lines.extend(reader.give());
             let bytes = reader.cursor.encode();
             let mut reader = ApiReader::new(Some(Cursor::decode(&bytes).unwrap()));
+            reader.skip_known();
             for (stream, text) in &records {
                 reader.take(&output(*stream, text));
             }

