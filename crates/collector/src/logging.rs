@@ -25,6 +25,29 @@ pub enum Format {
     Json,
 }
 
+impl Level {
+    /// Its name, as the flag has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+impl Format {
+    /// Its name, as the flag has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Logfmt => "logfmt",
+            Self::Json => "json",
+        }
+    }
+}
+
 /// Starts logging; once in a process.
 pub fn init(level: Level, format: Format) {
     let filter = match level {

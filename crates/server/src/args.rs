@@ -192,8 +192,8 @@ impl Args {
             ("path.procfs", self.procfs.display().to_string()),
             ("path.sysfs", self.sysfs.display().to_string()),
             ("path.rootfs", self.rootfs.display().to_string()),
-            ("log.level", self.log_level.clone()),
-            ("log.format", self.log_format.clone()),
+            ("log.level", self.log_level.as_str().to_owned()),
+            ("log.format", self.log_format.as_str().to_owned()),
         ]
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value))
