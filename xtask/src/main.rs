@@ -12,6 +12,7 @@ use anyhow::{Result, bail};
 mod bench;
 mod engine;
 mod floors;
+mod guest;
 mod oracles;
 mod page;
 mod serve;
@@ -34,6 +35,9 @@ fn main() -> ExitCode {
         Some("run") => serve::serve(&root(), rest),
         Some("test") => test(),
         Some("oracles") => oracles::build(),
+        Some("guest") => oracles::dir()
+            .and_then(|d| guest::prepare(&d))
+            .map(|d| println!("{}", d.display())),
         Some("bench") => bench::bench(&root()),
         Some("-h" | "--help") => {
             println!("{USAGE}");
@@ -87,6 +91,7 @@ fn test() -> Result<()> {
     need("prometheus-node-exporter", &["prometheus-node-exporter"])?;
     let engine = Engine::start()?;
     tests.env("KITTIWAKE_TEST_DOCKER", engine.address());
+    tests.env("KITTIWAKE_TEST_GUEST", guest::prepare(&oracles::dir()?)?);
     run(&mut tests)?;
     page::browser(&root, &mut cargo(&[]), &engine)
 }

@@ -10,6 +10,6 @@ mod bad_input;
 mod containers;
 mod dashboards;
 mod delivery;
-// mod guest;
+mod guest;
 mod harness;
 mod stores;

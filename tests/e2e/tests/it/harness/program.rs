@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use super::{Api, Engine, wait_for};
 
 /// A program that was built with the tests.
-fn built(name: &str) -> PathBuf {
+pub fn built(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     // target/<profile>/deps/it-<hash>
     let path = test.parent().and_then(Path::parent).unwrap().join(name);
