@@ -40,9 +40,21 @@ pub struct Ingest {
     clock: Arc<dyn Clock>,
     deltas: Deltas,
     streams_known: Mutex<[HashMap<String, Labels>; 2]>,
+    buffers: Mutex<Vec<Buffers>>,
     /// What was not stored, and why, beyond what the stores themselves count.
     pub dropped: Dropped,
 }
+
+/// What a request of metrics is read into. Fresh memory for each would cost as much as parsing.
+#[derive(Debug, Default)]
+struct Buffers {
+    plain: Vec<u8>,
+    batch: metrics::Batch,
+}
+
+/// Buffers that are kept, and bytes of one at most.
+const BUFFERS_MAX: usize = 4;
+const BUFFER_BYTES_MAX: usize = 8 << 20;
 
 /// A request that was taken.
 #[derive(Debug, Default)]
@@ -73,7 +85,21 @@ impl Ingest {
             clock,
             deltas: Deltas::default(),
             streams_known: Mutex::default(),
+            buffers: Mutex::default(),
             dropped: Dropped::default(),
+        }
+    }
+
+    fn buffers(&self) -> Buffers {
+        self.buffers.lock().pop().unwrap_or_default()
+    }
+
+    /// Keeps buffers for the next request.
+    fn keep(&self, mut buffers: Buffers) {
+        buffers.batch.clear();
+        let mut kept = self.buffers.lock();
+        if kept.len() < BUFFERS_MAX && buffers.plain.capacity() <= BUFFER_BYTES_MAX {
+            kept.push(buffers);
         }
     }
 

@@ -11,20 +11,48 @@ use crate::registry::SeriesRef;
 #[derive(Debug, Clone, Copy)]
 pub struct KnownSeries {
     pub(crate) series: SeriesRef,
-    pub(crate) hash: SeriesHash,
+    /// Half of its hash, by which it is told from another that has its number by now.
+    pub(crate) check: u64,
 }
 
+impl KnownSeries {
+    pub(crate) fn new(series: SeriesRef, hash: SeriesHash) -> Self {
+        Self {
+            series,
+            check: hash.0 as u64,
+        }
+    }
+
+    pub(crate) fn is(&self, hash: SeriesHash) -> bool {
+        self.check == hash.0 as u64
+    }
+}
+
+/// Small, because a request has one for each of thousands of series.
 #[derive(Debug)]
 pub(crate) enum Named {
     Known(KnownSeries),
-    /// Its labels, and the hash of the bytes that they were parsed from.
-    Labels(Labels, Option<u128>),
+    Labels(Box<NewLabels>),
+}
+
+/// Labels, and the hash of the bytes that they were parsed from.
+#[derive(Debug)]
+pub(crate) struct NewLabels {
+    pub(crate) labels: Labels,
+    pub(crate) raw_hash: Option<u128>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) named: Named,
-    pub(crate) samples: Range<usize>,
+    first: u32,
+    end: u32,
+}
+
+impl Run {
+    pub(crate) fn samples(&self) -> Range<usize> {
+        self.first as usize..self.end as usize
+    }
 }
 
 /// Samples grouped by series, with what came beside them. Reused, it keeps its memory.
@@ -52,7 +80,7 @@ impl Batch {
     /// [`crate::Store::raw_hash`] of the bytes that the labels were parsed from: the store
     /// will know the series by it.
     pub fn start(&mut self, labels: Labels, raw_hash: Option<u128>) {
-        self.start_run(Named::Labels(labels, raw_hash));
+        self.start_run(Named::Labels(Box::new(NewLabels { labels, raw_hash })));
     }
 
     /// A sample of the current series; before any series it is lost.
@@ -60,7 +88,7 @@ impl Batch {
     pub fn sample(&mut self, time_ms: i64, value: f64) {
         if let Some(run) = self.runs.last_mut() {
             self.columns.push(time_ms, value);
-            run.samples.end = self.columns.len();
+            run.end = self.columns.len() as u32;
         }
     }
 
@@ -75,7 +103,7 @@ impl Batch {
     pub fn histogram(&mut self, time_ms: i64, histogram: Arc<Histogram>, start_ms: i64) {
         if let Some(run) = self.runs.last_mut() {
             self.columns.push_histogram(time_ms, histogram);
-            run.samples.end = self.columns.len();
+            run.end = self.columns.len() as u32;
             self.set_start(start_ms);
         }
     }
@@ -117,10 +145,11 @@ impl Batch {
     }
 
     fn start_run(&mut self, named: Named) {
-        let at = self.columns.len();
+        let at = self.columns.len() as u32;
         self.runs.push(Run {
             named,
-            samples: at..at,
+            first: at,
+            end: at,
         });
     }
 }

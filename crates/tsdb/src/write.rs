@@ -102,7 +102,7 @@ impl Names<'_> {
     pub fn known(&mut self, raw_hash: u128) -> Option<KnownSeries> {
         let (series, hash) = self.state.registry.find_raw(raw_hash, self.next)?;
         self.next = series + 1;
-        Some(KnownSeries { series, hash })
+        Some(KnownSeries::new(series, hash))
     }
 
     /// The labels of a series that is known.
@@ -149,23 +149,33 @@ impl Store {
                 "blocks cannot be written, see the log for why".to_owned(),
             ));
         }
-        let (series, new) = self.name_series(batch)?;
         let writer = &mut *writer;
-        self.learn_newest(writer, batch, &series, &new);
+        let mut series = std::mem::take(&mut writer.series);
+        let mut undo = std::mem::take(&mut writer.undo);
+        let written = self.write_named(writer, batch, origin, &mut series, &mut undo);
+        (writer.series, writer.undo) = (series, undo);
+        written
+    }
+
+    /// As [`Store::write`], with the writer's memory for what a request needs.
+    fn write_named(
+        &self,
+        writer: &mut Writer,
+        batch: &Batch,
+        origin: Option<&Origin>,
+        series: &mut Vec<Option<SeriesRef>>,
+        undo: &mut Vec<(SeriesRef, Newest)>,
+    ) -> Result<Written, WriteError> {
+        series.clear();
+        undo.clear();
+        let new = self.name_series(batch, series)?;
+        self.learn_newest(writer, batch, series, &new);
         let mut written = Written::default();
-        let mut undo = Vec::new();
-        self.judge(
-            writer,
-            batch,
-            &series,
-            origin.is_some(),
-            &mut written,
-            &mut undo,
-        );
-        match self.log(writer, batch, &series, origin) {
+        self.judge(writer, batch, series, origin.is_some(), &mut written, undo);
+        match self.log(writer, batch, series, origin) {
             Ok(sequence) => written.sequence = sequence,
             Err(error) => {
-                for (series, newest) in undo.into_iter().rev() {
+                for (series, newest) in undo.drain(..).rev() {
                     writer.newest[series as usize] = newest;
                 }
                 let mut state = self.state.write();
@@ -186,13 +196,13 @@ impl Store {
         state.active.append(&writer.accepted, &batch.columns);
         drop(state);
         writer.written_at_ns = self.clock.monotonic_ns();
-        self.keep_beside(batch, &series);
+        self.keep_beside(batch, series);
         if let Some(origin) = origin {
             writer
                 .deliveries
                 .stored(&origin.sender, origin.frame, origin.first);
         }
-        self.remember_raw(batch, &series);
+        self.remember_raw(batch, series);
         let counters = &self.counters;
         counters
             .accepted
@@ -217,31 +227,31 @@ impl Store {
             .map_err(|e| WriteError::Failed(e.to_string()))
     }
 
-    /// The numbers of a batch's series, `None` where the limit leaves no room, and those that
-    /// are new.
-    #[allow(clippy::type_complexity)]
+    /// Finds the numbers of a batch's series, `None` where the limit leaves no room, and gives
+    /// those that are new.
     fn name_series(
         &self,
         batch: &Batch,
-    ) -> Result<(Vec<Option<SeriesRef>>, Vec<SeriesRef>), WriteError> {
-        let mut series = Vec::with_capacity(batch.runs.len());
+        series: &mut Vec<Option<SeriesRef>>,
+    ) -> Result<Vec<SeriesRef>, WriteError> {
         {
             let state = self.state.read();
             let registry = &state.registry;
             for run in &batch.runs {
                 series.push(match &run.named {
                     Named::Known(known) => Some(still_known(registry, *known)?),
-                    Named::Labels(labels, _) => registry.find(labels),
+                    Named::Labels(new) => registry.find(&new.labels),
                 });
             }
         }
         let mut new = Vec::new();
         if series.iter().any(Option::is_none) {
             let mut state = self.state.write();
-            for (run, slot) in batch.runs.iter().zip(&mut series) {
-                let Named::Labels(labels, _) = &run.named else {
+            for (run, slot) in batch.runs.iter().zip(series) {
+                let Named::Labels(named) = &run.named else {
                     continue;
                 };
+                let labels = &named.labels;
                 if slot.is_some() {
                     continue;
                 }
@@ -256,7 +266,7 @@ impl Store {
                 }
             }
         }
-        Ok((series, new))
+        Ok(new)
     }
 
     /// Looks up the newest samples of series that are new to memory in blocks, where these can
@@ -275,10 +285,10 @@ impl Store {
         let newest_ms = state.blocks.iter().map(|b| b.meta.end).max();
         let Some(newest_ms) = newest_ms else { return };
         for (run, number) in batch.runs.iter().zip(series) {
-            let (Named::Labels(labels, _), Some(number)) = (&run.named, number) else {
+            let (Named::Labels(named), Some(number)) = (&run.named, number) else {
                 continue;
             };
-            let first_ms = batch.columns.times[run.samples.clone()].iter().min();
+            let first_ms = batch.columns.times[run.samples()].iter().min();
             let is_new = || new.binary_search(number).is_ok() || new.contains(number);
             if first_ms.is_none_or(|first| *first > newest_ms) || !is_new() {
                 continue;
@@ -289,7 +299,7 @@ impl Store {
                     continue;
                 }
                 // What cannot be read is reported by those who read it.
-                let last = placed.block.last_sample(labels).ok().flatten();
+                let last = placed.block.last_sample(&named.labels).ok().flatten();
                 if let Some((time_ms, bits)) = last.filter(|l| l.0 > found.time_ms) {
                     found = Newest { time_ms, bits };
                 }
@@ -319,9 +329,8 @@ impl Store {
         let mut in_batch: Option<HashMap<(SeriesRef, i64), u64>> = None;
         let columns = &batch.columns;
         let state = self.state.read();
-        undo.reserve(batch.runs.len());
         for (run, number) in batch.runs.iter().zip(series) {
-            for at in run.samples.clone() {
+            for at in run.samples() {
                 let sample = Sample::of(columns, at);
                 let refusal = match *number {
                     None => Some(Refusal::SeriesLimit),
@@ -389,7 +398,7 @@ impl Store {
                     self.counters.refused[refusal as usize].fetch_add(1, Ordering::Relaxed);
                     if written.first_refused.is_none() {
                         let labels = match &run.named {
-                            Named::Labels(labels, _) => Some(labels.clone()),
+                            Named::Labels(named) => Some(named.labels.clone()),
                             Named::Known(known) => state.registry.labels(known.series),
                         };
                         written.first_refused = labels.map(|l| (l, sample.time_ms, refusal));
@@ -479,14 +488,16 @@ impl Store {
     }
 
     fn remember_raw(&self, batch: &Batch, series: &[Option<SeriesRef>]) {
-        let unknown = |named: &Named| matches!(named, Named::Labels(_, Some(_)));
+        let unknown = |named: &Named| matches!(named, Named::Labels(n) if n.raw_hash.is_some());
         if !batch.runs.iter().any(|r| unknown(&r.named)) {
             return;
         }
         let mut state = self.state.write();
         for (run, number) in batch.runs.iter().zip(series) {
-            if let (Named::Labels(_, Some(raw)), Some(number)) = (&run.named, number) {
-                state.registry.remember_raw(*number, *raw);
+            if let (Named::Labels(named), Some(number)) = (&run.named, number)
+                && let Some(raw) = named.raw_hash
+            {
+                state.registry.remember_raw(*number, raw);
             }
         }
     }
@@ -494,13 +505,15 @@ impl Store {
 
 /// A series that left memory between being looked up and being written is rare enough to be
 /// sent again.
+#[inline]
 fn still_known(registry: &Registry, known: KnownSeries) -> Result<SeriesRef, WriteError> {
-    if registry.hash(known.series) == Some(known.hash) {
-        return Ok(known.series);
+    let hash = registry.hash(known.series);
+    match hash.filter(|h| known.is(*h)) {
+        Some(_) => Ok(known.series),
+        None => Err(WriteError::Full(
+            "a series left memory while the request was read".to_owned(),
+        )),
     }
-    registry.find_hash(known.hash).ok_or_else(|| {
-        WriteError::Full("a series left memory while the request was read".to_owned())
-    })
 }
 
 fn by_time(accepted: &[Accepted], columns: &Columns) -> HashMap<(SeriesRef, i64), u64> {

@@ -178,9 +178,29 @@ impl<'a> Fields<'a> {
                 }),
             }));
         }
+        // And those around them have a length of two bytes.
+        if let Some([tag, low, high, rest @ ..]) = self.bytes.get(self.at..)
+            && tag & 0x87 == 2
+            && *tag >= 8
+            && *low >= 0x80
+            && (1..0x80).contains(high)
+            && let Some(bytes) = rest.get(..usize::from(low & 0x7f) | (usize::from(*high) << 7))
+        {
+            let at = self.base + self.at;
+            self.at += 3 + bytes.len();
+            return Ok(Some(Field {
+                number: u64::from(tag >> 3),
+                at,
+                wire: Wire::Bytes(Message {
+                    bytes,
+                    base: at + 3,
+                }),
+            }));
+        }
         self.next_of_any_shape()
     }
 
+    #[inline(never)]
     fn next_of_any_shape(&mut self) -> Result<Option<Field<'a>>, Malformed> {
         if self.at >= self.bytes.len() {
             return Ok(None);

@@ -86,7 +86,7 @@ impl Dropped {
 pub(super) struct Intake<'i> {
     ingest: &'i Ingest,
     names: metrics::Names<'i>,
-    batch: metrics::Batch,
+    batch: &'i mut metrics::Batch,
     max_ms: i64,
     /// The labels of the current series, for what is told.
     current: Current,
@@ -102,11 +102,11 @@ enum Current {
 }
 
 impl<'i> Intake<'i> {
-    pub fn new(ingest: &'i Ingest) -> Self {
+    pub fn new(ingest: &'i Ingest, batch: &'i mut metrics::Batch) -> Self {
         Self {
             ingest,
             names: ingest.metrics.names(),
-            batch: metrics::Batch::new(),
+            batch,
             max_ms: ingest.clock.now_ms().saturating_add(AHEAD_MS),
             current: Current::None,
             taken: Taken::default(),
@@ -226,7 +226,7 @@ impl<'i> Intake<'i> {
         // A series can become known only when nobody looks any more.
         drop(names);
         let store = &ingest.metrics;
-        let written = store.write(&batch, origin).map_err(|error| match error {
+        let written = store.write(batch, origin).map_err(|error| match error {
             metrics::WriteError::Full(_) | metrics::WriteError::Failed(_) => {
                 Problem::unavailable(error.to_string())
             }

@@ -43,7 +43,8 @@ impl Ingest {
         config: &OtlpConfig,
         lookback_ms: i64,
     ) -> Result<Taken, Problem> {
-        let mut intake = Intake::new(self);
+        let mut batch = kittiwake_tsdb::Batch::new();
+        let mut intake = Intake::new(self, &mut batch);
         let now_ms = self.clock.now_ms();
         let mut seen = HashSet::new();
         for resource in all {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use kittiwake_model::delivery::Origin;
 use kittiwake_model::{LabelError, Labels, Metadata};
+use kittiwake_tsdb as metrics;
 use kittiwake_wire::remote_write::{HistogramSample, LabelsError, WriteRequest, v2};
 use kittiwake_wire::snappy;
 
@@ -16,11 +17,11 @@ impl Ingest {
     /// Stores a snappy-compressed remote write 1.0 request. A numbered one is on disk when
     /// this returns.
     pub fn remote_write(&self, body: &[u8], origin: Option<&Origin>) -> Result<Taken, Problem> {
-        let mut plain = Vec::new();
-        let plain =
-            snappy::decompress(body, PLAIN_BYTES_MAX, &mut plain).map_err(snappy_problem)?;
+        let mut buffers = self.buffers();
+        let plain = snappy::decompress(body, PLAIN_BYTES_MAX, &mut buffers.plain)
+            .map_err(snappy_problem)?;
         let request = WriteRequest::new(plain);
-        let mut intake = Intake::new(self);
+        let mut intake = Intake::new(self, &mut buffers.batch);
         for series in request.series() {
             let series = series.map_err(bad)?;
             let raw_hash = series.raw_labels().map(|raw| self.metrics.raw_hash(raw));
@@ -61,7 +62,9 @@ impl Ingest {
                 intake.metadata(name, metadata);
             }
         }
-        intake.store(origin)
+        let taken = intake.store(origin);
+        self.keep(buffers);
+        taken
     }
 
     /// Stores a snappy-compressed remote write 2.0 request.
@@ -70,7 +73,8 @@ impl Ingest {
         let plain =
             snappy::decompress(body, PLAIN_BYTES_MAX, &mut plain).map_err(snappy_problem)?;
         let request = v2::Request::new(plain).map_err(bad)?;
-        let mut intake = Intake::new(self);
+        let mut batch = metrics::Batch::new();
+        let mut intake = Intake::new(self, &mut batch);
         let mut pairs = Vec::new();
         let mut raw = Vec::new();
         for series in request.series() {
