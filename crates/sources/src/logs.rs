@@ -533,8 +533,11 @@ impl ApiReader {
             || (time_ns == position.time_ns
                 && self.first[index] == Some((time_ns, hash))
                 && self.joiner.pending(stream).is_none());
-        if self.skip[index].is_none() && is_again {
+        if is_again && self.skip[index].is_none_or(|(_, left)| left == 0) {
             self.skip[index] = Some((position.time_ns, position.count));
+        }
+        if self.first[index].is_none_or(|(t, _)| t != time_ns) {
+            self.first[index] = Some((time_ns, hash));
         }
         if let Some((known_ns, count)) = &mut self.skip[index] {
             if time_ns < *known_ns {
@@ -548,9 +551,6 @@ impl ApiReader {
         }
         if self.before_stderr.is_none() {
             self.before_stderr = Some(self.cursor.stderr.clone());
-        }
-        if self.first[index].is_none_or(|(t, _)| t != time_ns) {
-            self.first[index] = Some((time_ns, hash));
         }
         let record = Record {
             time_ns,
@@ -633,6 +633,30 @@ mod tests {
         let d = "2024-03-01T00:00:00.000000003Z d\n";
         let part = "2024-03-01T00:00:00.000000004Z xx";
         let end = "2024-03-01T00:00:00.000000004Z xx\n";
+        let whole = ["a", "b", "c", "d", "xxxxxx"];
+        let known = vec![a, b, b2];
+        for (known, given) in [
+            (known.clone(), vec![b, b2, b, b2, d, part, part, end]),
+            (known.clone(), vec![a, b, b2, b, b2, d, part, part, end]),
+            (known, vec![b2, d, part, part, end]),
+        ] {
+            let mut reader = ApiReader::new(None);
+            for text in &known {
+                reader.take(&output(Stream::Stdout, text));
+            }
+            let mut lines = reader.give();
+            let mut reader = ApiReader::new(Some(reader.cursor));
+            reader.skip_known();
+            for text in &given {
+                reader.take(&output(Stream::Stdout, text));
+            }
+            lines.extend(reader.give());
+            let texts: Vec<&str> = lines
+                .iter()
+                .flat_map(|l| l.entries.iter().map(|e| e.line.as_str()))
+                .collect();
+            assert_eq!(texts, whole, "{given:?}");
+        }
         for given in [
             vec![a, b, b2, d, part, part, end],
             vec![a, a, b, b2, d, part, part, end],
@@ -649,7 +673,7 @@ mod tests {
                 .iter()
                 .flat_map(|l| l.entries.iter().map(|e| e.line.as_str()))
                 .collect();
-            assert_eq!(texts, ["a", "b", "c", "d", "xxxxxx"], "{given:?}");
+            assert_eq!(texts, whole, "{given:?}");
         }
     }
 
