@@ -261,7 +261,7 @@ impl<'i> Intake<'i> {
             let mut refusal = told.join("\n");
             if refused as usize > told.len() {
                 // Writing to a text cannot fail.
-                let _ = write!(refusal, "\n{} refused in all", refused);
+                let _ = write!(refusal, "\n{refused} refused in all");
             }
             taken.refusal = Some(refusal);
         }
