@@ -85,8 +85,8 @@ impl Dropped {
 /// The series of a request.
 pub(super) struct Intake<'i> {
     ingest: &'i Ingest,
-    names: metrics::Names<'i>,
     batch: &'i mut metrics::Batch,
+    names: metrics::Names<'i>,
     max_ms: i64,
     /// The labels of the current series, for what is told.
     current: Current,
@@ -102,6 +102,7 @@ enum Current {
 }
 
 impl<'i> Intake<'i> {
+    /// An intake into a batch, which is empty.
     pub fn new(ingest: &'i Ingest, batch: &'i mut metrics::Batch) -> Self {
         Self {
             ingest,
@@ -226,7 +227,7 @@ impl<'i> Intake<'i> {
         // A series can become known only when nobody looks any more.
         drop(names);
         let store = &ingest.metrics;
-        let written = store.write(batch, origin).map_err(|error| match error {
+        let written = store.write(&batch, origin).map_err(|error| match error {
             metrics::WriteError::Full(_) | metrics::WriteError::Failed(_) => {
                 Problem::unavailable(error.to_string())
             }
