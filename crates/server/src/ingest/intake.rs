@@ -227,7 +227,7 @@ impl<'i> Intake<'i> {
         // A series can become known only when nobody looks any more.
         drop(names);
         let store = &ingest.metrics;
-        let written = store.write(&batch, origin).map_err(|error| match error {
+        let written = store.write(batch, origin).map_err(|error| match error {
             metrics::WriteError::Full(_) | metrics::WriteError::Failed(_) => {
                 Problem::unavailable(error.to_string())
             }
