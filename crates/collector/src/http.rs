@@ -263,6 +263,71 @@ mod tests {
         }
     }
 
+    /// Answers each request by what it says of its content, and tells what that was.
+    fn receiver(knows_2: bool) -> (String, std::sync::mpsc::Receiver<String>) {
+        use std::io::{Read as _, Write as _};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut bytes = vec![0; 64 << 10];
+                let mut len = 0;
+                // Heads and bodies here are small.
+                let head = loop {
+                    len += stream.read(&mut bytes[len..]).unwrap();
+                    let text = String::from_utf8_lossy(&bytes[..len]).to_lowercase();
+                    let head = text.split("\r\n\r\n").next().unwrap().to_owned();
+                    let body = head.split("content-length: ").nth(1).unwrap_or("0");
+                    let body: usize = body.lines().next().unwrap().parse().unwrap();
+                    if text.contains("\r\n\r\n") && len >= head.len() + 4 + body {
+                        break head;
+                    }
+                };
+                let is_2 = head.contains("write.v2.request");
+                let answer = match (is_2, knows_2) {
+                    (true, false) => "415 no",
+                    (true, true) => "204 ok\r\nx-prometheus-remote-write-samples-written: 1",
+                    _ => "204 ok",
+                };
+                let answer = format!("HTTP/1.1 {answer}\r\nconnection: close\r\n\r\n");
+                stream.write_all(answer.as_bytes()).unwrap();
+                if tell.send(if is_2 { "2" } else { "1" }.to_owned()).is_err() {
+                    return;
+                }
+            }
+        });
+        (format!("http://{address}"), told)
+    }
+
+    #[tokio::test]
+    async fn a_receiver_of_the_old_version_gets_the_old_version() {
+        let mut batch = kittiwake_sources::SampleBatch::default();
+        let labels = kittiwake_model::Labels::from_pairs([("__name__", "a")]).unwrap();
+        batch.samples.push((labels, 1.0));
+        let body: Bytes = series::bodies(&batch).remove(0).1.unwrap().into();
+        for (knows_2, want) in [(true, ["2", "2"].as_slice()), (false, &["2", "1", "1"])] {
+            let (server, told) = receiver(knows_2);
+            let settings = HttpSettings {
+                server,
+                token_file: None,
+                ca_file: None,
+            };
+            let shipper = HttpShipper::new(&settings).unwrap();
+            for _ in 0..2 {
+                let request = Request {
+                    kind: Kind::Metrics,
+                    body: body.clone(),
+                    headers: std::array::from_fn(|_| ("x-a", "b".to_owned())),
+                };
+                assert_eq!(shipper.ship(request).await, Outcome::Stored);
+            }
+            let seen: Vec<String> = want.iter().map(|_| told.recv().unwrap()).collect();
+            assert_eq!(seen, want);
+        }
+    }
+
     #[test]
     fn settings_are_checked() {
         let settings = |server: &str, token: Option<&str>| HttpSettings {

@@ -5,6 +5,7 @@
 //! for; when it has grown large it begins anew with those that run.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::Path;
 
 use kittiwake_env::{File, Fs, FsError};
@@ -73,8 +74,11 @@ impl Log {
             return;
         };
         let is_full = file.len() > BYTES_MAX;
-        let running = self.running.iter().filter(|_| is_full);
-        let again: String = running.map(|(n, text)| format!("+{n} {text}\n")).collect();
+        let mut again = String::new();
+        for (number, text) in self.running.iter().filter(|_| is_full) {
+            // Writing to a text cannot fail.
+            let _ = writeln!(again, "+{number} {text}");
+        }
         let written = if is_full { file.set_len(0) } else { Ok(()) }
             .and_then(|()| file.append(&[again.as_bytes(), line.as_bytes()]));
         // A full disk must not keep queries from running.

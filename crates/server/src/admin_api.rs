@@ -74,7 +74,7 @@ pub async fn snapshot(State(app): State<App>, request: Request<Body>) -> Result<
     let plain: String = rfc3339(now_ms)
         .chars()
         .take_while(|c| *c != '.' && *c != 'Z')
-        .filter(|c| c.is_ascii_alphanumeric())
+        .filter(char::is_ascii_alphanumeric)
         .collect();
     let name = format!("{plain}Z-{:016x}", app.now_ns().unsigned_abs());
     let named = name.clone();

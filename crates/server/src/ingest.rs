@@ -39,8 +39,8 @@ pub struct Ingest {
     pub logs: Arc<logs::Store>,
     clock: Arc<dyn Clock>,
     deltas: Deltas,
-    streams_known: Mutex<[HashMap<String, Labels>; 2]>,
     buffers: Mutex<Vec<Buffers>>,
+    streams_known: Mutex<[HashMap<String, Labels>; 2]>,
     /// What was not stored, and why, beyond what the stores themselves count.
     pub dropped: Dropped,
 }
@@ -84,23 +84,29 @@ impl Ingest {
             logs,
             clock,
             deltas: Deltas::default(),
-            streams_known: Mutex::default(),
             buffers: Mutex::default(),
+            streams_known: Mutex::default(),
             dropped: Dropped::default(),
         }
     }
 
-    fn buffers(&self) -> Buffers {
-        self.buffers.lock().pop().unwrap_or_default()
-    }
-
-    /// Keeps buffers for the next request.
-    fn keep(&self, mut buffers: Buffers) {
+    /// Decompresses a body and does something with it, in memory that was used before.
+    fn with_plain<T>(
+        &self,
+        body: &[u8],
+        take: impl FnOnce(&[u8], &mut metrics::Batch) -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        let mut buffers = self.buffers.lock().pop().unwrap_or_default();
+        let Buffers { plain, batch } = &mut buffers;
+        let taken = snappy::decompress(body, PLAIN_BYTES_MAX, plain)
+            .map_err(snappy_problem)
+            .and_then(|plain| take(plain, batch));
         buffers.batch.clear();
         let mut kept = self.buffers.lock();
         if kept.len() < BUFFERS_MAX && buffers.plain.capacity() <= BUFFER_BYTES_MAX {
             kept.push(buffers);
         }
+        taken
     }
 
     /// Stores a Loki push: snappy-compressed protobuf.

@@ -85,8 +85,8 @@ impl Dropped {
 /// The series of a request.
 pub(super) struct Intake<'i> {
     ingest: &'i Ingest,
-    names: metrics::Names<'i>,
     batch: &'i mut metrics::Batch,
+    names: metrics::Names<'i>,
     max_ms: i64,
     /// The labels of the current series, for what is told.
     current: Current,
@@ -102,6 +102,7 @@ enum Current {
 }
 
 impl<'i> Intake<'i> {
+    /// An intake into a batch, which is empty.
     pub fn new(ingest: &'i Ingest, batch: &'i mut metrics::Batch) -> Self {
         Self {
             ingest,
@@ -261,7 +262,7 @@ impl<'i> Intake<'i> {
             let mut refusal = told.join("\n");
             if refused as usize > told.len() {
                 // Writing to a text cannot fail.
-                let _ = write!(refusal, "\n{} refused in all", refused);
+                let _ = write!(refusal, "\n{refused} refused in all");
             }
             taken.refusal = Some(refusal);
         }

@@ -7,15 +7,15 @@
 mod delta;
 mod histogram;
 mod names;
+mod points;
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
 
 use kittiwake_config::OtlpConfig;
+use kittiwake_model::Metadata;
 use kittiwake_model::labels::METRIC_NAME;
-use kittiwake_model::{Exemplar, Histogram, Labels, Metadata, stale_nan};
 use kittiwake_wire::otlp::{
-    Attributes, Data, Explicit, Metric, Point, ResourceMetrics, ScopeMetrics, Summary, Temporality,
+    Attributes, Data, Metric, Point, ResourceMetrics, ScopeMetrics, Temporality,
 };
 
 pub use delta::Deltas;
@@ -25,8 +25,6 @@ use super::{Ingest, Taken};
 use crate::reply::Problem;
 use delta::Total;
 
-/// Characters of an exemplar's labels.
-const EXEMPLAR_CHARS_MAX: usize = 128;
 /// Attributes of a resource that name it, and are in `job` and `instance`.
 const IDENTITY: [&str; 3] = ["service.namespace", "service.name", "service.instance.id"];
 /// Samples of `target_info` for one resource of a request.
@@ -172,8 +170,9 @@ impl<'c> Translator<'c> {
         intake.metadata(&name, metadata);
         match &metric.data {
             Data::None => {}
-            Data::Gauge(points) => self.each(points, &name, intake, |t, point, base, intake| {
-                t.number(point, &name, base, point.value, point.start_ns, &[], intake);
+            Data::Gauge(points) => self.each(points, &name, intake, |_, point, base, intake| {
+                let value = (point.value, point.start_ns);
+                points::number(point, &name, &base, value, &[], intake);
             }),
             Data::Sum {
                 points,
@@ -189,8 +188,8 @@ impl<'c> Translator<'c> {
                 );
                 match total {
                     Ok((Total::Number(value), start_ns)) => {
-                        let exemplars = exemplars(point);
-                        t.number(point, &name, base, value, start_ns, &exemplars, intake);
+                        let exemplars = points::exemplars(point);
+                        points::number(point, &name, &base, (value, start_ns), &exemplars, intake);
                     }
                     Ok(_) => {}
                     Err(problem) => refuse(metric, problem, intake),
@@ -203,7 +202,12 @@ impl<'c> Translator<'c> {
                 let value = Total::Explicit(point.value.clone());
                 match t.total(*temporality, &name, &base, point, value) {
                     Ok((Total::Explicit(value), start_ns)) => {
-                        t.explicit(point, &value, &name, base, start_ns, intake);
+                        if t.config.convert_histograms_to_nhcb {
+                            let native = histogram::custom(&value);
+                            points::native(point, native, &name, &base, start_ns, intake);
+                        } else {
+                            points::explicit(point, &value, &name, &base, start_ns, intake);
+                        }
                     }
                     Ok(_) => {}
                     Err(problem) => refuse(metric, problem, intake),
@@ -222,13 +226,13 @@ impl<'c> Translator<'c> {
                 );
                 match native {
                     Ok((native, start_ns)) => {
-                        t.native(point, native, &name, base, start_ns, intake);
+                        points::native(point, native, &name, &base, start_ns, intake);
                     }
                     Err(problem) => refuse(metric, problem, intake),
                 }
             }),
             Data::Summary(points) => self.each(points, &name, intake, |_, point, base, intake| {
-                summary(point, &point.value, &name, &base, intake);
+                points::summary(point, &point.value, &name, &base, intake);
             }),
         }
     }
@@ -318,99 +322,6 @@ impl<'c> Translator<'c> {
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "what a sample is made of")]
-    fn number<V>(
-        &self,
-        point: &Point<V>,
-        name: &str,
-        base: Pairs,
-        value: f64,
-        start_ns: u64,
-        exemplars: &[Exemplar],
-        intake: &mut Intake<'_>,
-    ) {
-        let value = if point.is_gone { stale_nan() } else { value };
-        if begin(intake, name, "", &base, None) {
-            intake.sample(ms(point.time_ns), value, ms(start_ns));
-            for exemplar in exemplars {
-                intake.exemplar(exemplar.clone());
-            }
-        }
-    }
-
-    fn explicit(
-        &self,
-        point: &Point<Explicit>,
-        value: &Explicit,
-        name: &str,
-        base: Pairs,
-        start_ns: u64,
-        intake: &mut Intake<'_>,
-    ) {
-        if self.config.convert_histograms_to_nhcb {
-            let native = histogram::custom(value);
-            return self.native(point, native, name, base, start_ns, intake);
-        }
-        let (time_ms, start_ms) = (ms(point.time_ns), ms(start_ns));
-        let gone = |value: f64| if point.is_gone { stale_nan() } else { value };
-        let mut put = |suffix, bound: Option<&str>, value: f64, exemplars: &[Exemplar]| {
-            if begin(
-                intake,
-                name,
-                suffix,
-                &base,
-                bound.map(|bound| ("le", bound)),
-            ) {
-                intake.sample(time_ms, gone(value), start_ms);
-                for exemplar in exemplars {
-                    intake.exemplar(exemplar.clone());
-                }
-            }
-        };
-        if let Some(sum) = value.sum {
-            put("_sum", None, sum, &[]);
-        }
-        put("_count", None, value.count as f64, &[]);
-        let all = exemplars(point);
-        let mut below = f64::NEG_INFINITY;
-        let mut cumulative = 0_u64;
-        let within = |low: f64, high: f64| -> Vec<Exemplar> {
-            let within = all.iter().filter(|e| e.value > low && e.value <= high);
-            within.cloned().collect()
-        };
-        for (bound, count) in value.bounds.iter().zip(&value.buckets) {
-            cumulative = cumulative.saturating_add(*count);
-            let text = bound.to_string();
-            let inside = within(below, *bound);
-            put("_bucket", Some(&text), cumulative as f64, &inside);
-            below = *bound;
-        }
-        let inside = within(below, f64::INFINITY);
-        put("_bucket", Some("+Inf"), value.count as f64, &inside);
-    }
-
-    fn native<V>(
-        &self,
-        point: &Point<V>,
-        native: Histogram,
-        name: &str,
-        base: Pairs,
-        start_ns: u64,
-        intake: &mut Intake<'_>,
-    ) {
-        if !begin(intake, name, "", &base, None) {
-            return;
-        }
-        let time_ms = ms(point.time_ns);
-        if point.is_gone {
-            return intake.sample(time_ms, stale_nan(), 0);
-        }
-        intake.histogram(time_ms, Arc::new(native), ms(start_ns));
-        for exemplar in exemplars(point) {
-            intake.exemplar(exemplar);
-        }
-    }
-
     /// The attributes of the resource that do not name it, as labels of a series.
     fn target_info(
         &self,
@@ -447,7 +358,7 @@ impl<'c> Translator<'c> {
                 unit: String::new(),
             },
         );
-        if !begin(intake, "target_info", "", &pairs, None) {
+        if !points::begin(intake, "target_info", "", &pairs, None) {
             return;
         }
         let step_ms = (lookback_ms / 2).max(1);
@@ -468,91 +379,4 @@ fn refuse(metric: &Metric, problem: &'static str, intake: &mut Intake<'_>) {
     intake.refuse(Drop::Unsupported, 1, || {
         format!("metric {:?}: {problem}", metric.name)
     });
-}
-
-/// Begins a series.
-fn begin(
-    intake: &mut Intake<'_>,
-    name: &str,
-    suffix: &str,
-    base: &Pairs,
-    special: Option<(&str, &str)>,
-) -> bool {
-    let name = format!("{name}{suffix}");
-    let mut pairs: BTreeMap<&str, &str> =
-        base.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-    pairs.insert(METRIC_NAME, &name);
-    pairs.extend(special);
-    match Labels::from_pairs(pairs) {
-        Ok(labels) => intake.series(labels, None, 1),
-        Err(error) => {
-            intake.refuse(Drop::InvalidLabels, 1, || {
-                format!("metric {name:?}: {error}")
-            });
-            false
-        }
-    }
-}
-
-fn summary(
-    point: &Point<Summary>,
-    value: &Summary,
-    name: &str,
-    base: &Pairs,
-    intake: &mut Intake<'_>,
-) {
-    let (time_ms, start_ms) = (ms(point.time_ns), ms(point.start_ns));
-    let gone = |value: f64| if point.is_gone { stale_nan() } else { value };
-    for (suffix, part) in [("_sum", value.sum), ("_count", value.count as f64)] {
-        if begin(intake, name, suffix, base, None) {
-            intake.sample(time_ms, gone(part), start_ms);
-        }
-    }
-    for (quantile, part) in &value.quantiles {
-        let text = quantile.to_string();
-        if begin(intake, name, "", base, Some(("quantile", &text))) {
-            intake.sample(time_ms, gone(*part), start_ms);
-        }
-    }
-}
-
-/// A point's exemplars, ascending by value.
-fn exemplars<V>(point: &Point<V>) -> Vec<Exemplar> {
-    let mut all = Vec::new();
-    for exemplar in &point.exemplars {
-        let mut pairs = Pairs::new();
-        let mut chars = 0;
-        for (name, value) in [
-            ("trace_id", &exemplar.trace_id),
-            ("span_id", &exemplar.span_id),
-        ] {
-            if !value.is_empty() {
-                chars += name.chars().count() + value.chars().count();
-                pairs.insert(name.to_owned(), value.clone());
-            }
-        }
-        let own: Vec<(&String, String)> = exemplar
-            .attributes
-            .iter()
-            .map(|(n, v)| (n, v.to_text()))
-            .collect();
-        let length = |text: &str| text.chars().count();
-        chars += own
-            .iter()
-            .map(|(n, v)| length(n) + length(v))
-            .sum::<usize>();
-        if chars <= EXEMPLAR_CHARS_MAX {
-            pairs.extend(own.into_iter().map(|(n, v)| (n.clone(), v)));
-        }
-        // What is no label set is not worth a refusal.
-        if let Ok(labels) = Labels::from_pairs(pairs) {
-            all.push(Exemplar {
-                labels,
-                value: exemplar.value,
-                time_ms: ms(exemplar.time_ns),
-            });
-        }
-    }
-    all.sort_by(|a, b| a.value.total_cmp(&b.value));
-    all
 }

@@ -4,24 +4,28 @@ use std::sync::Arc;
 
 use kittiwake_model::delivery::Origin;
 use kittiwake_model::{LabelError, Labels, Metadata};
-use kittiwake_tsdb as metrics;
+use kittiwake_tsdb::Batch;
 use kittiwake_wire::remote_write::{HistogramSample, LabelsError, WriteRequest, v2};
-use kittiwake_wire::snappy;
 
 use super::intake::{Drop, Intake, shortened};
-use super::{Ingest, LABELS_MAX, Taken, bad, snappy_problem};
-use crate::body::PLAIN_BYTES_MAX;
+use super::{Ingest, LABELS_MAX, Taken, bad};
 use crate::reply::Problem;
 
 impl Ingest {
     /// Stores a snappy-compressed remote write 1.0 request. A numbered one is on disk when
     /// this returns.
     pub fn remote_write(&self, body: &[u8], origin: Option<&Origin>) -> Result<Taken, Problem> {
-        let mut buffers = self.buffers();
-        let plain = snappy::decompress(body, PLAIN_BYTES_MAX, &mut buffers.plain)
-            .map_err(snappy_problem)?;
+        self.with_plain(body, |plain, batch| self.version_1(plain, batch, origin))
+    }
+
+    fn version_1(
+        &self,
+        plain: &[u8],
+        batch: &mut Batch,
+        origin: Option<&Origin>,
+    ) -> Result<Taken, Problem> {
         let request = WriteRequest::new(plain);
-        let mut intake = Intake::new(self, &mut buffers.batch);
+        let mut intake = Intake::new(self, batch);
         for series in request.series() {
             let series = series.map_err(bad)?;
             let raw_hash = series.raw_labels().map(|raw| self.metrics.raw_hash(raw));
@@ -62,19 +66,22 @@ impl Ingest {
                 intake.metadata(name, metadata);
             }
         }
-        let taken = intake.store(origin);
-        self.keep(buffers);
-        taken
+        intake.store(origin)
     }
 
     /// Stores a snappy-compressed remote write 2.0 request.
     pub fn remote_write_2(&self, body: &[u8], origin: Option<&Origin>) -> Result<Taken, Problem> {
-        let mut plain = Vec::new();
-        let plain =
-            snappy::decompress(body, PLAIN_BYTES_MAX, &mut plain).map_err(snappy_problem)?;
+        self.with_plain(body, |plain, batch| self.version_2(plain, batch, origin))
+    }
+
+    fn version_2(
+        &self,
+        plain: &[u8],
+        batch: &mut Batch,
+        origin: Option<&Origin>,
+    ) -> Result<Taken, Problem> {
         let request = v2::Request::new(plain).map_err(bad)?;
-        let mut batch = metrics::Batch::new();
-        let mut intake = Intake::new(self, &mut batch);
+        let mut intake = Intake::new(self, batch);
         let mut pairs = Vec::new();
         let mut raw = Vec::new();
         for series in request.series() {

@@ -1,6 +1,9 @@
 //! The HTTP APIs, asked through the real router without a socket.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod harness;
+mod openapi;
 mod otlp;
 mod prometheus;
 mod read;

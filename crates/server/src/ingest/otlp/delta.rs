@@ -52,9 +52,10 @@ impl Deltas {
                 return Err("its points that count since the one before are out of order");
             }
             // Another shape cannot be added: the series begins anew.
-            match sum(&series.total, &value) {
-                Some(total) => series.total = total,
-                None => (series.total, series.start_ns) = (value, start_ns),
+            if let Some(total) = sum(&series.total, &value) {
+                series.total = total;
+            } else {
+                (series.total, series.start_ns) = (value, start_ns);
             }
             series.time_ns = time_ns;
             series.seen_ms = now_ms;

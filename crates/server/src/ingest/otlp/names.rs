@@ -152,12 +152,14 @@ fn normalized(metric: &Metric) -> String {
     if per == "per_" {
         per.clear();
     }
-    per = per.strip_suffix('_').unwrap_or(&per).to_owned();
+    if per.ends_with('_') {
+        per.pop();
+    }
     if words.contains(&per) {
         per.clear();
     }
-    if !per.is_empty() {
-        main = main.strip_suffix('_').unwrap_or(&main).to_owned();
+    if !per.is_empty() && main.ends_with('_') {
+        main.pop();
     }
     words.extend([main, per].into_iter().filter(|word| !word.is_empty()));
     for (is_so, word) in [(is_counter(metric), "total"), (is_ratio(metric), "ratio")] {
