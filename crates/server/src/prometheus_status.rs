@@ -111,9 +111,9 @@ fn cardinality(all: &[Labels], limit: usize) -> Value {
     }
     let mut values: HashMap<&str, u64> = HashMap::new();
     let mut bytes: HashMap<&str, u64> = HashMap::new();
-    for (name, value) in by_pair.keys() {
+    for ((name, value), count) in &by_pair {
         *values.entry(name).or_default() += 1;
-        *bytes.entry(name).or_default() += value.len() as u64;
+        *bytes.entry(name).or_default() += value.len() as u64 * count;
     }
     let pairs = by_pair
         .iter()

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Uri;
-use kittiwake_config::{Formats, Limits, PrometheusConfig, ScrapeConfig};
+use kittiwake_config::{Limits, PrometheusConfig, ScrapeConfig};
 use kittiwake_model::LabelsBuilder;
 use kittiwake_wire::exposition::Options;
 use tokio::sync::mpsc::Sender;
@@ -33,7 +33,7 @@ mod worker;
 use discover::{Discovered, Files, TARGETS_MAX, discover};
 use fetch::Fetcher;
 use series::Rules;
-use target::{Target, target};
+use target::{Target, target, with_defaults};
 pub use targets::{ActiveTarget, LastScrape, Pool, Targets};
 use worker::{Source, Worker};
 
@@ -157,6 +157,7 @@ fn own_worker(
             .unwrap_or(Uri::from_static("/metrics")),
         interval: OWN_INTERVAL,
         timeout: OWN_INTERVAL,
+        histograms: Options::default(),
     };
     let address = BTreeMap::from([("__address__".to_owned(), own.address.clone())]);
     Ok(Worker {
@@ -169,7 +170,6 @@ fn own_worker(
             track_timestamps_staleness: false,
             relabel: Vec::new(),
             limits: Limits::default(),
-            histograms: Options::default(),
         }),
         has_extra_metrics: false,
         seed,
@@ -181,15 +181,6 @@ fn own_worker(
 struct Running {
     gone: CancellationToken,
     state: Arc<ActiveTarget>,
-}
-
-/// What a job wants made of histograms.
-fn histograms(formats: &Formats) -> Options {
-    Options {
-        native: formats.native_histograms,
-        classic_too: formats.classic_histograms_too,
-        custom_buckets: formats.custom_buckets,
-    }
 }
 
 struct Job {
@@ -215,7 +206,6 @@ impl Job {
             track_timestamps_staleness: job.track_timestamps_staleness,
             relabel: job.metric_relabel_configs.clone(),
             limits: job.limits,
-            histograms: histograms(&job.formats),
         });
         let fetcher = Arc::new(Fetcher::new(job));
         let mut files: Vec<Files> = Vec::new();
@@ -287,6 +277,7 @@ impl Job {
             }
         };
         for discovered in discover(job, files, &containers) {
+            let discovered = with_defaults(job, discovered);
             match target(job, &discovered) {
                 Ok(Some(target)) => {
                     targets.insert(target, discovered);

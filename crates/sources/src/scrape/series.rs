@@ -30,8 +30,6 @@ pub(super) struct Rules {
     pub track_timestamps_staleness: bool,
     pub relabel: Vec<RelabelConfig>,
     pub limits: Limits,
-    /// What becomes of histograms.
-    pub histograms: Options,
 }
 
 /// Why what a target said is not taken.
@@ -90,6 +88,7 @@ struct Raw {
 #[derive(Debug)]
 pub(super) struct SeriesCache {
     target: Labels,
+    histograms: Options,
     by_raw: HashMap<Box<[u8]>, Raw>,
     by_labels: HashMap<Labels, usize>,
     series: Vec<Series>,
@@ -110,9 +109,11 @@ struct Reading<'r> {
 }
 
 impl SeriesCache {
-    pub(super) fn new(target: Labels) -> Self {
+    /// The series of a target, whose histograms are taken so.
+    pub(super) fn new(target: Labels, histograms: Options) -> Self {
         Self {
             target,
+            histograms,
             by_raw: HashMap::new(),
             by_labels: HashMap::new(),
             series: Vec::new(),
@@ -145,7 +146,8 @@ impl SeriesCache {
             taken: Batches::new(),
             now,
         };
-        read(text, format, &rules.histograms, &mut |entry| match entry {
+        let histograms = reading.cache.histograms;
+        read(text, format, &histograms, &mut |entry| match entry {
             Entry::Sample(sample, exemplars) => reading.sample(&sample, exemplars),
             Entry::Histogram(sample, histogram, exemplars) => {
                 reading.histogram(&sample, histogram, exemplars)
@@ -183,7 +185,7 @@ impl SeriesCache {
         }
         // Only a scrape that is taken forgets series, and one that fails may have brought many.
         if self.by_raw.len() >= SERIES_MAX {
-            *self = Self::new(self.target.clone());
+            *self = Self::new(self.target.clone(), self.histograms);
         }
     }
 

@@ -7,6 +7,14 @@ use std::time::Duration;
 use hyper::Uri;
 use kittiwake_config::{ScrapeConfig, apply, format_duration, parse_duration};
 use kittiwake_model::{LabelError, Labels, LabelsBuilder};
+use kittiwake_wire::exposition::Options;
+
+/// Labels by which rules can set what a job says otherwise.
+const INTERVAL: &str = "__scrape_interval__";
+const TIMEOUT: &str = "__scrape_timeout__";
+const NATIVE: &str = "__scrape_native_histograms__";
+const CLASSIC: &str = "__always_scrape_classic_histograms__";
+const CUSTOM: &str = "__convert_classic_histograms_to_nhcb__";
 
 /// What is scraped, as whom, how often.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -16,6 +24,8 @@ pub(super) struct Target {
     pub uri: Uri,
     pub interval: Duration,
     pub timeout: Duration,
+    /// What becomes of histograms.
+    pub histograms: Options,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -26,27 +36,46 @@ pub(super) enum TargetError {
     Address(String),
     #[error("{0:?} is no address of metrics")]
     Uri(String),
+    #[error("{0} is neither true nor false")]
+    Switch(&'static str),
     #[error("its interval or time-out is no duration, is 0, or the time-out is the longer")]
     Times,
     #[error(transparent)]
     Labels(#[from] LabelError),
 }
 
-/// The target of discovered labels; `None`: a rule drops it.
+/// What a job says of all its targets, and discovery of one, which wins.
+pub(super) fn with_defaults(
+    job: &ScrapeConfig,
+    discovered: BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    let formats = &job.formats;
+    let mut all: BTreeMap<String, String> = [
+        ("job", job.job_name.clone()),
+        (INTERVAL, format_duration(job.scrape_interval)),
+        (TIMEOUT, format_duration(job.scrape_timeout)),
+        ("__metrics_path__", job.metrics_path.clone()),
+        ("__scheme__", job.scheme.clone()),
+        (NATIVE, formats.native_histograms.to_string()),
+        (CLASSIC, formats.classic_histograms_too.to_string()),
+        (CUSTOM, formats.custom_buckets.to_string()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into();
+    for (name, values) in &job.params {
+        let first = values.first().cloned().unwrap_or_default();
+        all.insert(format!("__param_{name}"), first);
+    }
+    all.extend(discovered);
+    all
+}
+
+/// The target of labels as [`with_defaults`] gives them; `None`: a rule drops it.
 pub(super) fn target(
     job: &ScrapeConfig,
     discovered: &BTreeMap<String, String>,
 ) -> Result<Option<Target>, TargetError> {
     let mut labels = LabelsBuilder::new();
-    labels.set("job", &job.job_name);
-    labels.set("__scrape_interval__", &format_duration(job.scrape_interval));
-    labels.set("__scrape_timeout__", &format_duration(job.scrape_timeout));
-    labels.set("__metrics_path__", &job.metrics_path);
-    labels.set("__scheme__", &job.scheme);
-    for (name, values) in &job.params {
-        let first = values.first().map_or("", String::as_str);
-        labels.set(&format!("__param_{name}"), first);
-    }
     for (name, value) in discovered {
         labels.set(name, value);
     }
@@ -61,8 +90,18 @@ pub(super) fn target(
     if address.contains('/') {
         return Err(TargetError::Address(address));
     }
-    let interval = parse_duration(&get("__scrape_interval__")).unwrap_or_default();
-    let timeout = parse_duration(&get("__scrape_timeout__")).unwrap_or_default();
+    let switch = |name: &'static str| match get(name).as_str() {
+        "true" => Ok(true),
+        "false" | "" => Ok(false),
+        _ => Err(TargetError::Switch(name)),
+    };
+    let histograms = Options {
+        native: switch(NATIVE)?,
+        classic_too: switch(CLASSIC)?,
+        custom_buckets: switch(CUSTOM)?,
+    };
+    let interval = parse_duration(&get(INTERVAL)).unwrap_or_default();
+    let timeout = parse_duration(&get(TIMEOUT)).unwrap_or_default();
     if interval.is_zero() || timeout.is_zero() || timeout > interval {
         return Err(TargetError::Times);
     }
@@ -82,6 +121,7 @@ pub(super) fn target(
         uri,
         interval,
         timeout,
+        histograms,
     }))
 }
 

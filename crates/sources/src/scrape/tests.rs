@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
 
-use kittiwake_model::{Labels, is_stale_nan};
+use kittiwake_model::is_stale_nan;
 use kittiwake_wire::exposition::Format;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -31,12 +31,20 @@ fn job_rules(text: &str) -> Rules {
         track_timestamps_staleness: job.track_timestamps_staleness,
         relabel: job.metric_relabel_configs.clone(),
         limits: job.limits,
-        histograms: histograms(&job.formats),
     }
 }
 
 fn cache() -> SeriesCache {
-    SeriesCache::new(Labels::from_pairs([("job", "j"), ("instance", "i:1")]).unwrap())
+    cache_with("")
+}
+
+/// The series of a target of a job with these settings.
+fn cache_with(text: &str) -> SeriesCache {
+    let config = config(&format!("scrape_configs:\n  - job_name: j\n{text}"));
+    let address = BTreeMap::from([("__address__".to_owned(), "i:1".to_owned())]);
+    let job = &config.scrape_configs[0];
+    let made = target(job, &with_defaults(job, address)).unwrap().unwrap();
+    SeriesCache::new(made.labels, made.histograms)
 }
 
 fn read(cache: &mut SeriesCache, text: &str, rules: &Rules) -> (Counts, Batches) {
@@ -119,7 +127,8 @@ fn a_target_is_put_together_from_labels() {
          - {replacement: '10s', target_label: __scrape_interval__}\n",
     );
     let found = BTreeMap::from([("__address__".to_owned(), "h:1".to_owned())]);
-    let made = target(&config.scrape_configs[0], &found).unwrap().unwrap();
+    let job = &config.scrape_configs[0];
+    let made = target(job, &with_defaults(job, found)).unwrap().unwrap();
     assert_eq!(made.uri, "http://h:1/metrics?m=h%3A1&m=c");
     assert_eq!(made.interval, Duration::from_secs(10));
     assert_eq!(made.labels.to_string(), r#"{instance="h:1", job="j"}"#);
@@ -368,10 +377,10 @@ async fn a_full_channel_does_not_hold_up_the_stop() {
 
 #[test]
 fn starts_exemplars_histograms_and_metadata_go_along() {
-    let rules = job_rules("    scrape_native_histograms: true\n");
+    let rules = job_rules("");
     let text = "# TYPE a counter\n# HELP a help\na_total 5 # {t=\"1\"} 0.5\na_created 2\n\
                 # TYPE h histogram\nh {count:2,sum:1,schema:0,zero_threshold:0,zero_count:2} st@1\n# EOF\n";
-    let mut cache = cache();
+    let mut cache = cache_with("    scrape_native_histograms: true\n");
     let mut scrape = |text: &str, format| {
         let mut out = Batches::new();
         let read = cache.read(text.as_bytes(), format, 1000, &rules, &mut out);
@@ -412,7 +421,7 @@ fn a_job_says_what_becomes_of_histograms() {
     let text =
         "# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_sum 3\nh_count 2\n";
     let count = |rules: &str| {
-        let (_, out) = read(&mut cache(), text, &job_rules(rules));
+        let (_, out) = read(&mut cache_with(rules), text, &job_rules(""));
         (out[&1000].samples.len(), out[&1000].histograms.len())
     };
     assert_eq!(count(""), (4, 0));
@@ -420,6 +429,9 @@ fn a_job_says_what_becomes_of_histograms() {
     assert_eq!(count(custom), (0, 1));
     let both = format!("{custom}    always_scrape_classic_histograms: true\n");
     assert_eq!(count(&both), (4, 1));
+    // A rule can say otherwise for a target.
+    let rule = "    relabel_configs:\n      - {target_label: __convert_classic_histograms_to_nhcb__, replacement: 'true'}\n";
+    assert_eq!(count(rule), (0, 1));
     let (_, out) = read(&mut cache(), text, &job_rules(""));
     assert_eq!(out[&1000].samples[0].0.get("le"), Some("1.0"));
 }

@@ -82,7 +82,7 @@ impl Worker {
         let interval_ms = i64::try_from(self.target.interval.as_millis())
             .unwrap_or(i64::MAX)
             .max(1);
-        let mut cache = SeriesCache::new(self.target.labels.clone());
+        let mut cache = SeriesCache::new(self.target.labels.clone(), self.target.histograms);
         let mut report = Report::new(&self.target.labels, self.has_extra_metrics);
         let mut failed = false;
         let mut due_ms = first_ms(now_ms(), interval_ms, self.offset());

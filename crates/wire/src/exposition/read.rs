@@ -16,7 +16,7 @@ use crate::float::push_label_float;
 pub(super) const LABELS_MAX: usize = 512;
 
 /// What becomes of histograms.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Options {
     /// Native histograms are taken, and not their classic buckets.
     pub native: bool,
