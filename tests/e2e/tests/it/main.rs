@@ -12,4 +12,5 @@ mod dashboards;
 mod delivery;
 mod guest;
 mod harness;
+mod prometheus;
 mod stores;

@@ -13,6 +13,13 @@ pub struct Engine {
 }
 
 impl Engine {
+    /// An engine that is not there: the collector in a server runs without containers.
+    pub fn nowhere() -> Self {
+        Self {
+            address: "unix:///nowhere".to_owned(),
+        }
+    }
+
     /// The engine that `cargo xtask test` starts; without one the test is skipped.
     pub fn for_tests() -> Option<Self> {
         if let Ok(address) = std::env::var("KITTIWAKE_TEST_DOCKER") {

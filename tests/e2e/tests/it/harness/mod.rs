@@ -2,11 +2,13 @@
 
 mod docker;
 mod http;
+mod oracles;
 mod program;
 mod random;
 
 pub use docker::{Container, Engine};
 pub use http::Api;
+pub use oracles::{Prometheus, oracle};
 pub use program::{Collector, Server, built, free_address};
 pub use random::Random;
 
