@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
+mod clients;
 mod containers;
 mod dashboards;
 mod delivery;

@@ -9,7 +9,7 @@ mod random;
 pub use docker::{Container, Engine};
 pub use http::Api;
 pub use oracles::{Prometheus, oracle};
-pub use program::{Collector, Server, built, free_address};
+pub use program::{Collector, Program, Server, built, free_address};
 pub use random::Random;
 
 use std::time::{Duration, Instant};

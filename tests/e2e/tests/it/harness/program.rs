@@ -34,7 +34,7 @@ pub struct Program {
 }
 
 impl Program {
-    pub(super) fn start(mut command: Command, log: &Path) -> Self {
+    pub fn start(mut command: Command, log: &Path) -> Self {
         let to = File::options().create(true).append(true).open(log);
         let child = command
             .stdin(Stdio::null())
