@@ -4,13 +4,15 @@ use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use kittiwake_model::{Matcher, MetricsStore as _, TimeRange};
-use kittiwake_promql::{self as promql, EvalError, Value};
+use kittiwake_model::{FloatHistogram, Matcher, MetricsStore as _, TimeRange};
+use kittiwake_promql::{self as promql, Answer, EvalError, MatrixSeries, Point, Value};
 
 use crate::app::App;
 use crate::body;
 use crate::params::Params;
-use crate::reply::{Problem, push_json_labels, push_json_strs, push_seconds, push_value, success};
+use crate::reply::{
+    Problem, push_json_labels, push_json_strs, push_seconds, push_value, success, success_with,
+};
 
 /// Points per series that a range query may give.
 const POINTS_MAX: i64 = 11_000;
@@ -60,17 +62,18 @@ fn eval_problem(error: EvalError) -> Problem {
 pub async fn query(State(app): State<App>, request: Request<Body>) -> Result<Response, Problem> {
     let params = params(request).await?;
     let time_ms = params.time_ms("time")?.unwrap_or_else(|| app.now_ms());
-    let expr = parse(params.required("query")?)?;
+    let query = params.required("query")?.to_owned();
+    let expr = parse(&query)?;
     let options = options(&params)?;
     let limit = params.number("limit")?.unwrap_or(0);
     let store = app.metrics.clone();
     let evaluate = move |context: &_| {
         promql::instant(&expr, store.as_ref(), time_ms, &options, context)
-            .map(|value| render(value, limit))
+            .map(|answer| rendered(answer, &query, limit))
             .map_err(eval_problem)
     };
-    let data = app.queries.run(timeout(&params)?, evaluate).await?;
-    Ok(success(&data))
+    let answer = app.queries.run(timeout(&params)?, evaluate).await?;
+    Ok(success_with(&answer.data, &answer.warnings, &answer.infos))
 }
 
 /// `/api/v1/query_range`
@@ -100,7 +103,8 @@ pub async fn query_range(
             "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)",
         ));
     }
-    let expr = parse(params.required("query")?)?;
+    let query = params.required("query")?.to_owned();
+    let expr = parse(&query)?;
     let options = options(&params)?;
     let limit = params.number("limit")?.unwrap_or(0);
     let store = app.metrics.clone();
@@ -114,11 +118,27 @@ pub async fn query_range(
             &options,
             context,
         )
-        .map(|value| render(value, limit))
+        .map(|answer| rendered(answer, &query, limit))
         .map_err(eval_problem)
     };
-    let data = app.queries.run(timeout(&params)?, evaluate).await?;
-    Ok(success(&data))
+    let answer = app.queries.run(timeout(&params)?, evaluate).await?;
+    Ok(success_with(&answer.data, &answer.warnings, &answer.infos))
+}
+
+/// An answer as JSON and texts.
+struct Rendered {
+    data: String,
+    warnings: Vec<String>,
+    infos: Vec<String>,
+}
+
+fn rendered(answer: Answer, query: &str, limit: usize) -> Rendered {
+    let (warnings, infos) = answer.annotations.texts(query);
+    Rendered {
+        data: render(answer.value, limit),
+        warnings,
+        infos,
+    }
 }
 
 /// A value as `{"resultType":...,"result":...}`.
@@ -139,34 +159,33 @@ pub(crate) fn render(value: Value, limit: usize) -> String {
         }
         Value::Vector(samples) => {
             out.push_str(r#"{"resultType":"vector","result":["#);
-            for (index, (labels, time_ms, value)) in samples.into_iter().take(limit).enumerate() {
+            for (index, (labels, time_ms, point)) in samples.into_iter().take(limit).enumerate() {
                 if index > 0 {
                     out.push(',');
                 }
                 out.push_str(r#"{"metric":"#);
                 push_json_labels(&mut out, &labels);
-                out.push_str(r#","value":"#);
-                push_point(&mut out, time_ms, value);
+                match point {
+                    Point::Float(value) => {
+                        out.push_str(r#","value":"#);
+                        push_point(&mut out, time_ms, value);
+                    }
+                    Point::Histogram(histogram) => {
+                        out.push_str(r#","histogram":"#);
+                        push_histogram(&mut out, time_ms, &histogram);
+                    }
+                }
                 out.push('}');
             }
             out.push(']');
         }
         Value::Matrix(series) => {
             out.push_str(r#"{"resultType":"matrix","result":["#);
-            for (index, (labels, points)) in series.into_iter().take(limit).enumerate() {
+            for (index, series) in series.into_iter().take(limit).enumerate() {
                 if index > 0 {
                     out.push(',');
                 }
-                out.push_str(r#"{"metric":"#);
-                push_json_labels(&mut out, &labels);
-                out.push_str(r#","values":["#);
-                for (index, (time_ms, value)) in points.into_iter().enumerate() {
-                    if index > 0 {
-                        out.push(',');
-                    }
-                    push_point(&mut out, time_ms, value);
-                }
-                out.push_str("]}");
+                push_matrix_series(&mut out, &series);
             }
             out.push(']');
         }
@@ -179,9 +198,80 @@ pub(crate) fn render(value: Value, limit: usize) -> String {
 pub(crate) fn from_logql(value: kittiwake_logql::Value) -> Value {
     match value {
         kittiwake_logql::Value::Scalar(time_ms, number) => Value::Scalar(time_ms, number),
-        kittiwake_logql::Value::Vector(vector) => Value::Vector(vector),
-        kittiwake_logql::Value::Matrix(matrix) => Value::Matrix(matrix),
+        kittiwake_logql::Value::Vector(vector) => {
+            let points = vector.into_iter();
+            let points = points.map(|(labels, time_ms, v)| (labels, time_ms, Point::Float(v)));
+            Value::Vector(points.collect())
+        }
+        kittiwake_logql::Value::Matrix(matrix) => {
+            let series = matrix.into_iter().map(|(labels, floats)| MatrixSeries {
+                labels,
+                floats,
+                histograms: Vec::new(),
+            });
+            Value::Matrix(series.collect())
+        }
     }
+}
+
+fn push_matrix_series(out: &mut String, series: &MatrixSeries) {
+    out.push_str(r#"{"metric":"#);
+    push_json_labels(out, &series.labels);
+    if !series.floats.is_empty() {
+        out.push_str(r#","values":["#);
+        for (index, (time_ms, value)) in series.floats.iter().enumerate() {
+            if index > 0 {
+                out.push(',');
+            }
+            push_point(out, *time_ms, *value);
+        }
+        out.push(']');
+    }
+    if !series.histograms.is_empty() {
+        out.push_str(r#","histograms":["#);
+        for (index, (time_ms, histogram)) in series.histograms.iter().enumerate() {
+            if index > 0 {
+                out.push(',');
+            }
+            push_histogram(out, *time_ms, histogram);
+        }
+        out.push(']');
+    }
+    out.push('}');
+}
+
+/// `[time,{count,sum,buckets}]`; a bucket is which of its bounds belong to it (0 the upper, 1
+/// the lower, 2 none, 3 both), the bounds and the count. Empty buckets are left out.
+fn push_histogram(out: &mut String, time_ms: i64, histogram: &FloatHistogram) {
+    out.push('[');
+    push_seconds(out, time_ms);
+    out.push_str(r#",{"count":""#);
+    push_value(out, histogram.count);
+    out.push_str(r#"","sum":""#);
+    push_value(out, histogram.sum);
+    out.push('"');
+    let buckets = histogram.buckets().filter(|bucket| bucket.count != 0.0);
+    for (index, bucket) in buckets.enumerate() {
+        out.push_str(if index == 0 { r#","buckets":["# } else { "," });
+        let bounds = match (bucket.has_lower, bucket.has_upper) {
+            (false, true) => "0",
+            (true, false) => "1",
+            (false, false) => "2",
+            (true, true) => "3",
+        };
+        out.push('[');
+        out.push_str(bounds);
+        for value in [bucket.lower, bucket.upper, bucket.count] {
+            out.push_str(",\"");
+            push_value(out, value);
+            out.push('"');
+        }
+        out.push(']');
+    }
+    if histogram.buckets().any(|bucket| bucket.count != 0.0) {
+        out.push(']');
+    }
+    out.push_str("}]");
 }
 
 fn push_point(out: &mut String, time_ms: i64, value: f64) {

@@ -90,6 +90,19 @@ pub fn success(data: &str) -> Response {
     json(format!(r#"{{"status":"success","data":{data}}}"#))
 }
 
+/// As [`success`], with what is to be said of the data.
+pub fn success_with(data: &str, warnings: &[String], infos: &[String]) -> Response {
+    let mut body = format!(r#"{{"status":"success","data":{data}"#);
+    for (name, texts) in [("warnings", warnings), ("infos", infos)] {
+        if !texts.is_empty() {
+            body.push_str(&format!(r#","{name}":"#));
+            push_json_strs(&mut body, texts);
+        }
+    }
+    body.push('}');
+    json(body)
+}
+
 /// A path that no API has.
 pub fn not_found(path: &str) -> Problem {
     Problem::new(
