@@ -23,18 +23,29 @@ const FLOORS: &[(&str, u8)] = &[
     ("rules", 2),
     ("sources", 2),
     ("collector", 3),
+    ("promqltest", 3),
     ("server", 4),
+    ("e2e", 5),
 ];
 
-/// Reads the manifests below `root/crates` and fails at the first that breaks the rule.
+/// Reads the manifests below `root/crates` and `root/tests` and fails at the first that breaks the rule.
 pub fn check(root: &Path) -> Result<()> {
-    let crates = root.join("crates");
+    for folder in ["crates", "tests"] {
+        check_folder(&root.join(folder))?;
+    }
+    Ok(())
+}
+
+fn check_folder(folder: &Path) -> Result<()> {
     let listing =
-        std::fs::read_dir(&crates).with_context(|| format!("cannot read {}", crates.display()))?;
+        std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     for entry in listing {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let path = entry.path().join("Cargo.toml");
+        if !path.exists() && !folder.ends_with("crates") {
+            continue;
+        }
         let manifest = std::fs::read_to_string(&path)
             .with_context(|| format!("cannot read {}", path.display()))?;
         check_manifest(&name, &manifest)?;

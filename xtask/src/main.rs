@@ -15,6 +15,7 @@ mod floors;
 mod guest;
 mod oracles;
 mod page;
+mod promqltest;
 mod serve;
 mod tools;
 
@@ -26,7 +27,9 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   run [ARGS]  build the page and the server, and start it; ARGS go to the server
   test        install what the tests need, then run all of them
   oracles     build what tests compare and check with, once
-  bench       measure what docs/benchmarks.md tells";
+  bench       measure what docs/benchmarks.md tells
+  promqltest PATH...
+              run scripts of Prometheus' PromQL test language, files or folders of *.test";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -39,6 +42,11 @@ fn main() -> ExitCode {
             .and_then(|d| guest::prepare(&d))
             .map(|d| println!("{}", d.display())),
         Some("bench") => bench::bench(&root()),
+        Some("promqltest") => match promqltest::promqltest(rest) {
+            // What failed is told already, and the sum is the last line.
+            Ok(false) => return ExitCode::FAILURE,
+            done => done.map(|_| ()),
+        },
         Some("-h" | "--help") => {
             println!("{USAGE}");
             Ok(())

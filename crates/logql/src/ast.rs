@@ -1,7 +1,7 @@
 //! The tree of a query.
 
 use kittiwake_model::{Direction, LineFilter, Matcher, Scan, TimeRange};
-use kittiwake_vector::{Aggregate, Grouping, Matching, Operator};
+use kittiwake_vector::{Fold, Grouping, Matching, Operator, Rank};
 
 /// A query.
 #[derive(Debug, Clone)]
@@ -74,6 +74,15 @@ impl RangeOp {
             _ => return None,
         })
     }
+}
+
+/// What an aggregation computes of a group.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Aggregate {
+    /// One value of all members.
+    Fold(Fold),
+    /// So many of the members.
+    Rank(Rank, usize),
 }
 
 /// A query that gives numbers.

@@ -5,10 +5,12 @@
 
 use std::collections::HashMap;
 
-use kittiwake_model::{Direction, EntryBatch, Labels, LogStore, MatchOp, QueryContext};
-use kittiwake_vector::{Matching, Operator, Series, aggregate, binary, set};
+use kittiwake_model::{Direction, EntryBatch, Labels, LogStore, MatchOp, QueryContext, stale_nan};
+use kittiwake_vector::{
+    Grouping, Groups, Matching, Notes, Operator, Series, binary, rank, set, with_scalar,
+};
 
-use crate::ast::{LogExpr, MetricExpr, RangeOp};
+use crate::ast::{Aggregate, LogExpr, MetricExpr, RangeOp};
 use crate::error::EvalError;
 use crate::lines::with_metadata;
 
@@ -63,7 +65,7 @@ pub fn instant(
         Evaluated::Number(number) => Value::Scalar(time_ms, number),
         Evaluated::Series(series) => {
             let values = series.into_iter();
-            let values = values.filter_map(|s| Some((s.labels, time_ms, s.values[0]?)));
+            let values = values.filter_map(|s| Some((s.labels.clone(), time_ms, s.float(0)?)));
             Value::Vector(values.collect())
         }
     })
@@ -93,9 +95,9 @@ pub fn range(
         Evaluated::Series(series) => series
             .into_iter()
             .map(|s| {
-                let points = s.values.into_iter().enumerate();
-                let points = points.filter_map(|(i, v)| Some((time_ms(i), v?)));
-                (s.labels, points.collect())
+                let points = (0..s.floats.len()).filter_map(|i| Some((time_ms(i), s.float(i)?)));
+                let points = points.collect();
+                (s.labels, points)
             })
             .collect(),
     };
@@ -128,7 +130,9 @@ fn evaluate(
             Evaluated::Number(_) => Err(EvalError::Execution(
                 "an aggregation needs series, not a number".to_owned(),
             )),
-            Evaluated::Series(series) => Ok(Evaluated::Series(aggregate(&series, grouping, *by))),
+            Evaluated::Series(series) => {
+                Ok(Evaluated::Series(aggregate(series, grouping, *by, steps)))
+            }
         },
         MetricExpr::Binary {
             op,
@@ -139,7 +143,7 @@ fn evaluate(
         } => {
             let left = evaluate(left, store, steps, context)?;
             let right = evaluate(right, store, steps, context)?;
-            combine(*op, *returns_bool, matching, left, right)
+            combine(*op, *returns_bool, matching, left, right, steps.count)
         }
     }
 }
@@ -198,7 +202,7 @@ fn over_time(
         // Streams of several label sets can make one series.
         lines.sort_by_key(|(time_ns, _)| *time_ns);
         let (mut begin, mut end) = (0, 0);
-        let mut values = vec![None; steps.count];
+        let mut values = vec![stale_nan(); steps.count];
         for (index, value) in values.iter_mut().enumerate() {
             let at = steps.at(index).saturating_sub(offset_ns);
             // Left open, right closed, as in Loki: `t - window < time <= t`.
@@ -214,18 +218,16 @@ fn over_time(
                 } else {
                     (end - begin) as f64
                 };
-                *value = Some(total / per_second);
+                *value = total / per_second;
             }
         }
-        found.push(Series { labels, values });
+        found.push(Series::of(labels, values));
     }
     if op == RangeOp::AbsentOverTime {
-        let is_there = |step: usize| found.iter().any(|s| s.values[step].is_some());
-        let values = (0..steps.count).map(|step| (!is_there(step)).then_some(1.0));
-        return Ok(vec![Series {
-            labels: absent_labels(log),
-            values: values.collect(),
-        }]);
+        let is_there = |step: usize| found.iter().any(|s| s.has(step));
+        let value = |step| if is_there(step) { stale_nan() } else { 1.0 };
+        let values = (0..steps.count).map(value).collect();
+        return Ok(vec![Series::of(absent_labels(log), values)]);
     }
     Ok(found)
 }
@@ -236,19 +238,52 @@ fn absent_labels(log: &LogExpr) -> Labels {
     Labels::from_pairs(equal.map(|m| (m.name(), m.value()))).unwrap_or_else(|_| Labels::empty())
 }
 
+fn aggregate(series: Vec<Series>, grouping: &Grouping, by: Aggregate, steps: Steps) -> Vec<Series> {
+    match by {
+        Aggregate::Fold(fold) => {
+            let mut groups = Groups::new(fold, grouping.clone(), steps.count);
+            for one in series {
+                groups.add(one);
+            }
+            groups.finish(&[]).0
+        }
+        Aggregate::Rank(kind, k) => {
+            let params = vec![k as f64; steps.count];
+            rank(kind, &series, grouping, &params, &mut Notes::default())
+        }
+    }
+}
+
 fn combine(
     op: Operator,
     returns_bool: bool,
     matching: &Matching,
     left: Evaluated,
     right: Evaluated,
+    steps: usize,
 ) -> Result<Evaluated, EvalError> {
-    let is_filter = matches!(op, Operator::Comparison(_)) && !returns_bool;
+    let notes = &mut Notes::default();
+    let each = |mut series: Vec<Series>, number: f64, is_swapped: bool, notes: &mut Notes| {
+        let numbers = vec![number; steps];
+        for one in &mut series {
+            with_scalar(op, returns_bool, one, &numbers, is_swapped, notes);
+        }
+        Evaluated::Series(series)
+    };
     Ok(match (left, right) {
         (Evaluated::Series(left), Evaluated::Series(right)) => Evaluated::Series(match op {
-            Operator::Set(op) => set(op, &left, &right, &matching.on),
-            _ => binary(op, returns_bool, &left, &right, matching)
-                .map_err(|e| EvalError::Execution(e.to_string()))?,
+            Operator::Set(op) => set(op, left, right, &matching.on),
+            _ => binary(
+                op,
+                returns_bool,
+                &left,
+                &right,
+                matching,
+                steps,
+                true,
+                notes,
+            )
+            .map_err(|e| EvalError::Execution(e.to_string()))?,
         }),
         _ if matches!(op, Operator::Set(_)) => {
             return Err(EvalError::Execution(
@@ -259,20 +294,7 @@ fn combine(
         (Evaluated::Number(a), Evaluated::Number(b)) => {
             Evaluated::Number(op.apply(true, a, b).unwrap_or(f64::NAN))
         }
-        (Evaluated::Series(series), Evaluated::Number(b)) => {
-            each(series, |v| op.apply(returns_bool, v, b))
-        }
-        (Evaluated::Number(a), Evaluated::Series(series)) => each(series, |v| {
-            // A comparison keeps the series' value, whichever side it is on.
-            let result = op.apply(returns_bool, a, v)?;
-            Some(if is_filter { v } else { result })
-        }),
+        (Evaluated::Series(series), Evaluated::Number(b)) => each(series, b, false, notes),
+        (Evaluated::Number(a), Evaluated::Series(series)) => each(series, a, true, notes),
     })
-}
-
-fn each(mut series: Vec<Series>, apply: impl Fn(f64) -> Option<f64>) -> Evaluated {
-    for value in series.iter_mut().flat_map(|s| &mut s.values) {
-        *value = value.and_then(&apply);
-    }
-    Evaluated::Series(series)
 }

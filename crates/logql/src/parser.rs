@@ -1,9 +1,9 @@
 //! From tokens to the tree.
 
 use kittiwake_model::{LineFilter, MatchOp, Matcher, pattern};
-use kittiwake_vector::{Aggregate, Arithmetic, Cardinality, Grouping, Matching, Operator};
+use kittiwake_vector::{Arithmetic, Cardinality, Fold, Grouping, Matching, Operator, Rank};
 
-use crate::ast::{Expr, LogExpr, MetricExpr, RangeOp, Stage};
+use crate::ast::{Aggregate, Expr, LogExpr, MetricExpr, RangeOp, Stage};
 use crate::error::ParseError;
 use crate::lexer::{Token, tokens};
 
@@ -390,15 +390,15 @@ impl<'a> Parser<'a> {
             self.expect(",")?;
         }
         let by = match op {
-            "sum" => Aggregate::Sum,
-            "avg" => Aggregate::Avg,
-            "min" => Aggregate::Min,
-            "max" => Aggregate::Max,
-            "count" => Aggregate::Count,
-            "stddev" => Aggregate::Stddev,
-            "stdvar" => Aggregate::Stdvar,
-            "topk" => Aggregate::Topk(k),
-            _ => Aggregate::Bottomk(k),
+            "sum" => Aggregate::Fold(Fold::Sum),
+            "avg" => Aggregate::Fold(Fold::Avg),
+            "min" => Aggregate::Fold(Fold::Min),
+            "max" => Aggregate::Fold(Fold::Max),
+            "count" => Aggregate::Fold(Fold::Count),
+            "stddev" => Aggregate::Fold(Fold::Stddev),
+            "stdvar" => Aggregate::Fold(Fold::Stdvar),
+            "topk" => Aggregate::Rank(Rank::Topk, k),
+            _ => Aggregate::Rank(Rank::Bottomk, k),
         };
         let at = self.at;
         let inner = self.expr(0, depth + 1)?;

@@ -6,6 +6,7 @@
 //! the ports.
 
 pub mod delivery;
+pub mod float_histogram;
 pub mod histogram;
 pub mod labels;
 pub mod logs;
@@ -16,6 +17,7 @@ pub mod pattern;
 pub mod query;
 
 pub use delivery::{Deliveries, FrameNumber, Sender, Verdict};
+pub use float_histogram::FloatHistogram;
 pub use histogram::Histogram;
 pub use labels::{LabelError, Labels, LabelsBuilder, SeriesHash, SeriesHasher};
 pub use logs::{

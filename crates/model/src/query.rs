@@ -87,6 +87,8 @@ pub struct QueryContext {
     pub series_max: u64,
     /// Lines that the query may read; 0 is no limit.
     pub lines_max: u64,
+    /// Bytes that the query may hold at once; 0 is no limit.
+    pub memory_bytes_max: u64,
     used: Arc<Used>,
 }
 
@@ -95,6 +97,8 @@ struct Used {
     samples: AtomicU64,
     series: AtomicU64,
     lines: AtomicU64,
+    memory_bytes: AtomicU64,
+    memory_bytes_peak: AtomicU64,
 }
 
 impl Default for QueryContext {
@@ -105,6 +109,7 @@ impl Default for QueryContext {
             samples_max: 50_000_000,
             series_max: 1_000_000,
             lines_max: 0,
+            memory_bytes_max: 1 << 30,
             used: Arc::default(),
         }
     }
@@ -156,6 +161,36 @@ impl QueryContext {
             )));
         }
         self.check()
+    }
+
+    /// Counts bytes that are held from now on against the limit.
+    pub fn hold_memory(&self, bytes: u64) -> Result<(), StoreError> {
+        let used = self.used.memory_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.used
+            .memory_bytes_peak
+            .fetch_max(used, Ordering::Relaxed);
+        if self.memory_bytes_max > 0 && used > self.memory_bytes_max {
+            return Err(StoreError::LimitExceeded(format!(
+                "query needs more than {} bytes of memory",
+                self.memory_bytes_max
+            )));
+        }
+        Ok(())
+    }
+
+    /// Bytes are no longer held.
+    pub fn release_memory(&self, bytes: u64) {
+        // More than was held is never released: sums can only be rounded to nothing.
+        let release = |used: u64| Some(used.saturating_sub(bytes));
+        let _ = self
+            .used
+            .memory_bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, release);
+    }
+
+    /// Most bytes that were held at once.
+    pub fn memory_peak(&self) -> u64 {
+        self.used.memory_bytes_peak.load(Ordering::Relaxed)
     }
 
     /// Samples loaded so far.

@@ -33,6 +33,15 @@ fn days_of(year: i64, month: i64) -> i64 {
     }
 }
 
+/// A time in ms as RFC 3339 writes it, in whole seconds.
+pub(crate) fn rfc3339(time_ms: i64) -> String {
+    let seconds = time_ms.div_euclid(1000);
+    let (year, month, day) = civil(seconds.div_euclid(86_400));
+    let of_day = seconds.rem_euclid(86_400);
+    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
 /// A part of a date, by the name of its function.
 pub(crate) fn part(name: &str, seconds: f64) -> f64 {
     if !seconds.is_finite() {
@@ -57,7 +66,7 @@ pub(crate) fn part(name: &str, seconds: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::part;
+    use super::{part, rfc3339};
 
     #[test]
     fn parts_of_known_days() {
@@ -75,6 +84,7 @@ mod tests {
         ] {
             assert_eq!(part(name, leap), want, "{name}");
         }
+        assert_eq!(rfc3339(1_709_251_140_500), "2024-02-29T23:59:00Z");
         assert_eq!(part("year", -1.0), 1969.0);
         assert_eq!(part("day_of_year", -1.0), 365.0);
         assert!(part("year", f64::NAN).is_nan());

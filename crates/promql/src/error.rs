@@ -2,26 +2,50 @@
 
 use kittiwake_model::StoreError;
 
+use crate::ast::Place;
+
 /// A query that does not parse, worded as Prometheus words it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{line}:{column}: parse error: {message}")]
+#[error("{}: parse error: {message}", self.position())]
 pub struct ParseError {
-    /// The line, from 1.
+    /// The line, from 1; 0 when the query is empty.
     pub line: usize,
     /// The byte in the line, from 1.
     pub column: usize,
+    /// Where in the query.
+    pub place: Place,
     /// What is wrong there.
     pub message: String,
 }
 
+/// Line and byte in it, both from 1, of a byte of a text.
+pub(crate) fn line_and_column(text: &str, byte: usize) -> (usize, usize) {
+    let before = &text.as_bytes()[..byte.min(text.len())];
+    let lines = before.split(|b| *b == b'\n');
+    let last = lines.clone().next_back().map_or(0, <[u8]>::len);
+    (lines.count(), last + 1)
+}
+
 impl ParseError {
-    pub(crate) fn at(query: &str, byte: usize, message: impl Into<String>) -> Self {
-        let before = query.get(..byte).unwrap_or(query);
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+    pub(crate) fn at(query: &str, place: Place, message: impl Into<String>) -> Self {
+        let (line, column) = if query.is_empty() {
+            (0, 0)
+        } else {
+            line_and_column(query, place.start)
+        };
         Self {
-            line: before.matches('\n').count() + 1,
-            column: before.len() - line_start + 1,
+            line,
+            column,
+            place,
             message: message.into(),
+        }
+    }
+
+    fn position(&self) -> String {
+        if self.line == 0 {
+            "unknown position".to_owned()
+        } else {
+            format!("{}:{}", self.line, self.column)
         }
     }
 }
@@ -35,6 +59,12 @@ pub enum EvalError {
     /// The store failed, a limit was reached, or the query was stopped.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl EvalError {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self::Execution(message.into())
+    }
 }
 
 impl From<kittiwake_vector::SameLabels> for EvalError {

@@ -1,907 +1,709 @@
-//! From text to the tree, without a separate list of tokens: what a word means depends on
-//! where it stands.
+//! Turns a query into its tree. Errors are worded as Prometheus words them; the first one in
+//! order of reading is given.
 
-use kittiwake_model::labels::METRIC_NAME;
-use kittiwake_model::{MatchOp, Matcher};
-use kittiwake_vector::{Arithmetic, Cardinality, Grouping, Matching, Operator};
+mod check;
+mod duration;
+mod lexer;
+mod selector;
 
-use crate::ast::{AggregateOp, At, Expr, Node, Shift, ValueType};
+use kittiwake_model::Matcher;
+use kittiwake_vector::{Arithmetic, Cardinality, Fill, Grouping, Matching, Operator};
+
+use crate::ast::{
+    AggregateOp, Aggregation, At, Binary, Call, Edges, Expr, Matrix, Number, Paren, Place, Shift,
+    Subquery, Text, Unary,
+};
 use crate::error::ParseError;
-use crate::functions;
+use crate::functions::Function;
+use crate::text;
+use lexer::{Keyword, Kind, Lexer, Token};
 
-/// Bytes of a query at most.
-const QUERY_BYTES_MAX: usize = 128 << 10;
-/// Brackets and operators within each other at most.
-const DEPTH_MAX: usize = 128;
+/// Deeper trees are refused: each level takes a piece of the stack, here and in evaluation.
+pub const DEPTH_MAX: usize = 200;
 
-type Result<T> = std::result::Result<T, ParseError>;
-
-/// Parses a query and checks its types.
-pub fn parse(query: &str) -> Result<Expr> {
-    let mut parser = Parser::new(query)?;
-    if parser.rest().is_empty() {
-        return Err(parser.error("no expression found in input"));
+/// Parses and checks an expression.
+pub fn parse(query: &str) -> Result<Expr, ParseError> {
+    let mut parser = Parser::new(query);
+    if parser.token.kind == Kind::End {
+        return Err(ParseError::at(
+            query,
+            Place::default(),
+            "no expression found in input",
+        ));
     }
-    let node = parser.expr(0, 0)?;
-    parser.end()?;
-    Ok(Expr(node))
+    let expr = parser
+        .expr(0, 0)
+        .and_then(|expr| parser.end().map(|()| expr));
+    match (parser.errors.into_iter().next(), expr) {
+        (Some(error), _) => Err(error),
+        (None, expr) => {
+            let mut expr = expr?;
+            check::check(query, &mut expr)?;
+            Ok(expr)
+        }
+    }
 }
 
-/// Parses a series selector, like `up{job="x"}`.
-pub fn parse_selector(text: &str) -> Result<Vec<Matcher>> {
-    let mut parser = Parser::new(text)?;
-    let name = parser.metric_name();
-    let matchers = parser.matchers(name)?;
-    parser.end()?;
-    Ok(matchers)
+/// Parses a selector as `match[]` takes it: `up{job="x"}`.
+pub fn parse_selector(query: &str) -> Result<Vec<Matcher>, ParseError> {
+    let mut parser = Parser::new(query);
+    let selector = parser.vector_selector();
+    let selector = selector.and_then(|selector| parser.end().map(|()| selector));
+    match (parser.errors.into_iter().next(), selector) {
+        (Some(error), _) => Err(error),
+        (None, selector) => Ok(selector?.matchers),
+    }
 }
 
 struct Parser<'a> {
     query: &'a str,
-    at: usize,
+    lexer: Lexer<'a>,
+    /// The next token, not yet used.
+    token: Token<'a>,
+    /// Where the last used token ends.
+    last_end: usize,
+    /// Errors that do not stop the reading.
+    errors: Vec<ParseError>,
 }
 
-impl<'a> Parser<'a> {
-    fn new(query: &'a str) -> Result<Self> {
-        if query.len() > QUERY_BYTES_MAX {
-            let message = format!("the query is longer than {QUERY_BYTES_MAX} bytes");
-            return Err(ParseError::at(query, 0, message));
-        }
-        let mut parser = Self { query, at: 0 };
-        parser.skip();
-        Ok(parser)
-    }
-
-    fn rest(&self) -> &'a str {
-        &self.query[self.at..]
-    }
-
-    fn error(&self, message: impl Into<String>) -> ParseError {
-        ParseError::at(self.query, self.at, message)
-    }
-
-    fn error_at(&self, at: usize, message: impl Into<String>) -> ParseError {
-        ParseError::at(self.query, at, message)
-    }
-
-    fn unexpected(&self, context: &str) -> ParseError {
-        let rest = self.rest();
-        let shown = match rest.chars().next() {
-            None => "end of input".to_owned(),
-            Some(c) if c.is_ascii_alphabetic() || c == '_' => {
-                format!("identifier {:?}", &rest[..word_len(rest)])
-            }
-            Some(c) if c.is_ascii_digit() => format!("number {:?}", &rest[..word_len(rest).max(1)]),
-            Some(c) => format!("{:?}", c.to_string()),
-        };
-        self.error(format!("unexpected {shown}{context}"))
-    }
-
-    fn skip(&mut self) {
-        loop {
-            let rest = self.rest();
-            let trimmed = rest.trim_start();
-            self.at += rest.len() - trimmed.len();
-            if !trimmed.starts_with('#') {
-                return;
-            }
-            self.at += trimmed.find('\n').unwrap_or(trimmed.len());
-        }
-    }
-
-    fn take(&mut self, sign: &str) -> bool {
-        let is_it = self.rest().starts_with(sign);
-        if is_it {
-            self.at += sign.len();
-            self.skip();
-        }
-        is_it
-    }
-
-    fn expect(&mut self, sign: &str, context: &str) -> Result<()> {
-        if self.take(sign) {
-            Ok(())
-        } else {
-            Err(self.unexpected(&format!("{context}, expected {sign:?}")))
-        }
-    }
-
-    /// The word here, if there is one, without passing it.
-    fn peek_word(&self) -> &'a str {
-        let rest = self.rest();
-        let starts = rest.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_' || c == ':');
-        if starts { &rest[..word_len(rest)] } else { "" }
-    }
-
-    fn take_word(&mut self, word: &str) -> bool {
-        let is_it = self.peek_word().eq_ignore_ascii_case(word);
-        if is_it {
-            self.at += word.len();
-            self.skip();
-        }
-        is_it
-    }
-
-    fn end(&self) -> Result<()> {
-        if self.rest().is_empty() {
-            Ok(())
-        } else {
-            Err(self.unexpected(""))
-        }
-    }
-
-    fn operator(&self) -> Option<(Operator, usize)> {
-        let word = self.peek_word().to_ascii_lowercase();
-        if !word.is_empty() {
-            return Operator::of(&word).map(|op| (op, word.len()));
-        }
-        [2, 1].iter().find_map(|len| {
-            let sign = self.rest().get(..*len)?;
-            Operator::of(sign).map(|op| (op, *len))
-        })
-    }
-
-    /// An expression whose operators bind at least so tightly.
-    fn expr(&mut self, binding: u8, depth: usize) -> Result<Node> {
-        if depth > DEPTH_MAX {
-            return Err(self.error("the query is nested too deeply"));
-        }
-        let start = self.at;
-        let mut left = self.unary(depth)?;
-        while let Some((op, len)) = self.operator() {
-            let tightness = op.precedence();
-            if tightness < binding {
-                break;
-            }
-            let op_at = self.at;
-            self.at += len;
-            self.skip();
-            let returns_bool = self.take_word("bool");
-            let has_matching = ["on", "ignoring"]
-                .iter()
-                .any(|w| self.peek_word().eq_ignore_ascii_case(w));
-            let matching = self.matching(op)?;
-            let next = if op == Operator::Arithmetic(Arithmetic::Power) {
-                tightness
-            } else {
-                tightness + 1
-            };
-            let right = self.expr(next, depth + 1)?;
-            self.check_binary(
-                op,
-                returns_bool,
-                has_matching,
-                (start, op_at),
-                &left,
-                &right,
-            )?;
-            left = Node::Binary {
-                op,
-                returns_bool,
-                matching,
-                left: Box::new(left),
-                right: Box::new(right),
-            };
-        }
-        Ok(left)
-    }
-
-    fn check_binary(
-        &self,
-        op: Operator,
-        returns_bool: bool,
-        has_matching: bool,
-        (start, op_at): (usize, usize),
-        left: &Node,
-        right: &Node,
-    ) -> Result<()> {
-        let (l, r) = (left.value_type(), right.value_type());
-        let is_fine = |t| matches!(t, ValueType::Scalar | ValueType::Vector);
-        if !is_fine(l) || !is_fine(r) {
-            return Err(self.error_at(
-                start,
-                "binary expression must contain only scalar and instant vector types",
-            ));
-        }
-        let scalars = [l, r].iter().filter(|t| **t == ValueType::Scalar).count();
-        if returns_bool && !matches!(op, Operator::Comparison(_)) {
-            return Err(self.error_at(
-                op_at,
-                "bool modifier can only be used on comparison operators",
-            ));
-        }
-        if scalars == 2 && !returns_bool && matches!(op, Operator::Comparison(_)) {
-            return Err(self.error_at(start, "comparisons between scalars must use BOOL modifier"));
-        }
-        if scalars > 0 && matches!(op, Operator::Set(_)) {
-            let message = format!(
-                "set operator {:?} not allowed in binary scalar expression",
-                op.as_str()
-            );
-            return Err(self.error_at(start, message));
-        }
-        if scalars > 0 && has_matching {
-            return Err(self.error_at(
-                start,
-                "vector matching only allowed between instant vectors",
-            ));
-        }
-        Ok(())
-    }
-
-    fn matching(&mut self, op: Operator) -> Result<Matching> {
-        let mut matching = Matching::default();
-        let is_on = self.take_word("on");
-        if !is_on && !self.take_word("ignoring") {
-            return Ok(matching);
-        }
-        let names = self.names()?;
-        let at = self.at;
-        let is_left = self.take_word("group_left");
-        if is_left || self.take_word("group_right") {
-            if matches!(op, Operator::Set(_)) {
-                let message = format!("no grouping allowed for {:?} operation", op.as_str());
-                return Err(self.error_at(at, message));
-            }
-            matching.cardinality = if is_left {
-                Cardinality::ManyToOne
-            } else {
-                Cardinality::OneToMany
-            };
-            if self.rest().starts_with('(') {
-                matching.include = self.names()?;
-            }
-            if is_on && let Some(both) = matching.include.iter().find(|n| names.contains(n)) {
-                let message =
-                    format!("label {both:?} must not occur in ON and GROUP clause at once");
-                return Err(self.error_at(at, message));
-            }
-        }
-        matching.on = if is_on {
-            Grouping::By(names)
-        } else {
-            Grouping::Without(names)
-        };
-        Ok(matching)
-    }
-
-    fn unary(&mut self, depth: usize) -> Result<Node> {
-        let start = self.at;
-        let is_negative = self.rest().starts_with('-');
-        if !is_negative && !self.rest().starts_with('+') {
-            return self.postfix(depth);
-        }
-        self.at += 1;
-        self.skip();
-        // A sign binds less tightly than a power, and more than all else.
-        let inner = self.expr(6, depth + 1)?;
-        if !matches!(inner.value_type(), ValueType::Scalar | ValueType::Vector) {
-            let message = format!(
-                "unary expression only allowed on expressions of type scalar or instant vector, got {}",
-                quoted_type(inner.value_type())
-            );
-            return Err(self.error_at(start, message));
-        }
-        Ok(if is_negative {
-            Node::Negate(Box::new(inner))
-        } else {
-            inner
-        })
-    }
-
-    /// An operand with ranges and modifiers behind it.
-    fn postfix(&mut self, depth: usize) -> Result<Node> {
-        let start = self.at;
-        let mut node = self.operand(depth)?;
-        loop {
-            if self.rest().starts_with('[') {
-                node = self.range(node, start)?;
-            } else if self.peek_word().eq_ignore_ascii_case("offset") {
-                let at = self.at;
-                self.take_word("offset");
-                let is_negative = self.take("-");
-                let ms = self.duration(" in offset")?;
-                let shift = shift_of(&mut node).ok_or_else(|| {
-                    self.error_at(at, "offset modifier must be preceded by an instant vector selector or range vector selector or a subquery")
-                })?;
-                if shift.offset_ms != 0 {
-                    return Err(self.error_at(at, "offset may not be set multiple times"));
-                }
-                shift.offset_ms = if is_negative { -ms } else { ms };
-            } else if self.rest().starts_with('@') {
-                let at = self.at;
-                self.take("@");
-                let time = self.at_time()?;
-                let shift = shift_of(&mut node).ok_or_else(|| {
-                    self.error_at(at, "@ modifier must be preceded by an instant vector selector or range vector selector or a subquery")
-                })?;
-                if shift.at.is_some() {
-                    return Err(self.error_at(at, "@ <timestamp> may not be set multiple times"));
-                }
-                shift.at = Some(time);
-            } else {
-                return Ok(node);
-            }
-        }
-    }
-
-    fn at_time(&mut self) -> Result<At> {
-        for (word, at) in [("start", At::Start), ("end", At::End)] {
-            if self.take_word(word) {
-                self.expect("(", " in @")?;
-                self.expect(")", " in @")?;
-                return Ok(at);
-            }
-        }
-        let at = self.at;
-        let is_negative = self.take("-");
-        if !is_negative {
-            self.take("+");
-        }
-        let seconds = self
-            .number()?
-            .ok_or_else(|| self.unexpected(" in @, expected timestamp"))?;
-        let seconds = if is_negative { -seconds } else { seconds };
-        let ms = (seconds * 1000.0).round();
-        if !ms.is_finite() || ms.abs() > 9e15 {
-            return Err(self.error_at(at, "timestamp out of bounds for @ modifier"));
-        }
-        Ok(At::Time(ms as i64))
-    }
-
-    fn range(&mut self, node: Node, start: usize) -> Result<Node> {
-        let at = self.at;
-        self.take("[");
-        let range_ms = self.duration(" in range")?;
-        if range_ms <= 0 {
-            return Err(self.error_at(at, "duration must be greater than 0"));
-        }
-        if self.take(":") {
-            let step_ms = if self.rest().starts_with(']') {
-                None
-            } else {
-                Some(self.duration(" in subquery")?)
-            };
-            if step_ms.is_some_and(|ms| ms <= 0) {
-                return Err(self.error_at(at, "duration must be greater than 0"));
-            }
-            self.expect("]", " in subquery")?;
-            if node.value_type() != ValueType::Vector {
-                let message = format!(
-                    "subquery is only allowed on instant vector, got {} instead",
-                    node.value_type()
-                );
-                return Err(self.error_at(start, message));
-            }
-            return Ok(Node::Subquery {
-                inner: Box::new(node),
-                range_ms,
-                step_ms,
-                shift: Shift::default(),
-            });
-        }
-        self.expect("]", " in range")?;
-        match node {
-            Node::Vector { matchers, shift } => {
-                if shift != Shift::default() {
-                    return Err(self.error_at(at, "no offset modifiers allowed before range"));
-                }
-                Ok(Node::Matrix {
-                    matchers,
-                    range_ms,
-                    shift,
-                })
-            }
-            _ => Err(self.error_at(at, "ranges only allowed for vector selectors")),
-        }
-    }
-
-    fn operand(&mut self, depth: usize) -> Result<Node> {
-        let rest = self.rest();
-        if self.take("(") {
-            let inner = self.expr(0, depth + 1)?;
-            self.expect(")", " in paren expression")?;
-            return Ok(Node::Brackets(Box::new(inner)));
-        }
-        if rest.starts_with(['"', '\'', '`']) {
-            return Ok(Node::Text(self.text()?));
-        }
-        if rest.starts_with('{') {
-            return Ok(Node::Vector {
-                matchers: self.matchers(None)?,
-                shift: Shift::default(),
-            });
-        }
-        if let Some(number) = self.number()? {
-            return Ok(Node::Number(number));
-        }
-        let word = self.peek_word();
-        if word.is_empty() {
-            return Err(self.unexpected(""));
-        }
-        let start = self.at;
-        let after = self.rest()[word.len()..].trim_start();
-        let lower = word.to_ascii_lowercase();
-        let begins_group = ["by", "without"].iter().any(|w| {
-            after
-                .get(..w.len())
-                .is_some_and(|a| a.eq_ignore_ascii_case(w))
-        });
-        if let Some(op) = AggregateOp::of(&lower)
-            && (after.starts_with('(') || begins_group)
-        {
-            self.take_word(word);
-            return self.aggregate(op, &lower, depth);
-        }
-        if after.starts_with('(') {
-            self.take_word(word);
-            return self.call(word, start, depth);
-        }
-        let name = self.metric_name();
-        Ok(Node::Vector {
-            matchers: self.matchers(name)?,
-            shift: Shift::default(),
-        })
-    }
-
-    fn metric_name(&mut self) -> Option<&'a str> {
-        let word = self.peek_word();
-        self.at += word.len();
-        self.skip();
-        (!word.is_empty()).then_some(word)
-    }
-
-    /// `{...}` behind a name, or by itself.
-    fn matchers(&mut self, name: Option<&str>) -> Result<Vec<Matcher>> {
-        let start = self.at;
-        let mut matchers: Vec<Matcher> = Vec::new();
-        let mut has_name = false;
-        if let Some(name) = name {
-            matchers.push(Matcher::equal(METRIC_NAME, name));
-            has_name = true;
-        } else if !self.rest().starts_with('{') {
-            return Err(self.unexpected(""));
-        }
-        if self.take("{") {
-            while !self.take("}") {
-                let at = self.at;
-                let quoted = self.rest().starts_with(['"', '\'', '`']);
-                let label = if quoted {
-                    self.text()?
-                } else {
-                    let word = self.peek_word();
-                    if word.is_empty() || word.contains(':') {
-                        return Err(
-                            self.unexpected(" in label matching, expected identifier or \"}\"")
-                        );
-                    }
-                    self.at += word.len();
-                    self.skip();
-                    word.to_owned()
-                };
-                let op = if self.take("=~") {
-                    MatchOp::Regex
-                } else if self.take("!~") {
-                    MatchOp::NotRegex
-                } else if self.take("!=") {
-                    MatchOp::NotEqual
-                } else if self.take("=") {
-                    MatchOp::Equal
-                } else if quoted && self.rest().starts_with([',', '}']) {
-                    if has_name {
-                        return Err(self.error_at(
-                            at,
-                            format!("metric name must not be set twice: {label:?}"),
-                        ));
-                    }
-                    has_name = true;
-                    matchers.push(Matcher::equal(METRIC_NAME, label));
-                    self.take(",");
-                    continue;
-                } else {
-                    return Err(
-                        self.unexpected(" in label matching, expected label matching operator")
-                    );
-                };
-                if !self.rest().starts_with(['"', '\'', '`']) {
-                    return Err(self.unexpected(" in label matching, expected string"));
-                }
-                let value = self.text()?;
-                if label == METRIC_NAME && name.is_some() {
-                    let name = name.unwrap_or("");
-                    return Err(self.error_at(
-                        at,
-                        format!("metric name must not be set twice: {name:?} or {value:?}"),
-                    ));
-                }
-                let matcher =
-                    Matcher::new(op, label, value).map_err(|e| self.error_at(at, e.to_string()))?;
-                matchers.push(matcher);
-                if !self.take(",") && !self.rest().starts_with('}') {
-                    return Err(self.unexpected(" in label matching, expected \",\" or \"}\""));
-                }
-            }
-        }
-        if matchers.iter().all(Matcher::matches_empty) {
-            return Err(self.error_at(
-                start,
-                "vector selector must contain at least one non-empty matcher",
-            ));
-        }
-        Ok(matchers)
-    }
-
-    fn aggregate(&mut self, op: AggregateOp, name: &str, depth: usize) -> Result<Node> {
-        let mut grouping = self.grouping()?;
-        let start = self.at;
-        self.expect("(", " in aggregation")?;
-        let mut args = Vec::new();
-        while !self.take(")") {
-            args.push((self.at, self.expr(0, depth + 1)?));
-            if !self.take(",") && !self.rest().starts_with(')') {
-                return Err(self.unexpected(" in aggregation, expected \",\" or \")\""));
-            }
-        }
-        if grouping.is_none() {
-            grouping = self.grouping()?;
-        }
-        let wanted = 1 + usize::from(op.param().is_some());
-        if args.len() != wanted {
-            let message = if args.is_empty() {
-                "no arguments for aggregate expression provided".to_owned()
-            } else {
-                format!(
-                    "wrong number of arguments for aggregate expression provided, expected {wanted}, got {}",
-                    args.len()
-                )
-            };
-            return Err(self.error_at(start, message));
-        }
-        let inner = args.pop();
-        let param = args.pop();
-        let Some((at, inner)) = inner else {
-            return Err(self.error_at(start, "no arguments for aggregate expression provided"));
-        };
-        self.check_type(at, &inner, ValueType::Vector, "aggregation expression")?;
-        if let (Some((at, param)), Some(wanted)) = (&param, op.param()) {
-            self.check_type(
-                *at,
-                param,
-                wanted,
-                &format!("aggregation parameter of {name}"),
-            )?;
-        }
-        Ok(Node::Aggregate {
-            op,
-            param: param.map(|(_, p)| Box::new(p)),
-            grouping: grouping.unwrap_or(Grouping::By(Vec::new())),
-            inner: Box::new(inner),
-        })
-    }
-
-    fn grouping(&mut self) -> Result<Option<Grouping>> {
-        if self.take_word("by") {
-            return Ok(Some(Grouping::By(self.names()?)));
-        }
-        if self.take_word("without") {
-            return Ok(Some(Grouping::Without(self.names()?)));
-        }
-        Ok(None)
-    }
-
-    fn names(&mut self) -> Result<Vec<String>> {
-        self.expect("(", " in grouping opts")?;
-        let mut names = Vec::new();
-        while !self.take(")") {
-            let rest = self.rest();
-            if rest.starts_with(['"', '\'', '`']) {
-                names.push(self.text()?);
-            } else {
-                let word = self.peek_word();
-                if word.is_empty() || word.contains(':') {
-                    return Err(self.unexpected(" in grouping opts, expected label"));
-                }
-                self.at += word.len();
-                self.skip();
-                names.push(word.to_owned());
-            }
-            if !self.take(",") && !self.rest().starts_with(')') {
-                return Err(self.unexpected(" in grouping opts, expected \",\" or \")\""));
-            }
-        }
-        Ok(names)
-    }
-
-    fn call(&mut self, name: &str, start: usize, depth: usize) -> Result<Node> {
-        let Some(function) = functions::find(name) else {
-            return Err(self.error_at(start, format!("unknown function with name {name:?}")));
-        };
-        self.expect("(", " in function call")?;
-        let mut args: Vec<(usize, Node)> = Vec::new();
-        while !self.take(")") {
-            args.push((self.at, self.expr(0, depth + 1)?));
-            if !self.take(",") && !self.rest().starts_with(')') {
-                return Err(self.unexpected(" in function call, expected \",\" or \")\""));
-            }
-        }
-        let (least, most) = (function.least, function.takes.len());
-        if args.len() < least || (args.len() > most && !function.is_variadic) {
-            let how = match args.len() < least {
-                _ if least == most && !function.is_variadic => "expected".to_owned(),
-                true => "expected at least".to_owned(),
-                false => "expected at most".to_owned(),
-            };
-            let count = if args.len() < least { least } else { most };
-            let message = format!(
-                "{how} {count} argument(s) in call to {name:?}, got {}",
-                args.len()
-            );
-            return Err(self.error_at(start, message));
-        }
-        for (index, (at, arg)) in args.iter().enumerate() {
-            let wanted = function.takes.get(index).or(function.takes.last());
-            if let Some(wanted) = wanted {
-                self.check_type(*at, arg, *wanted, &format!("call to function {name:?}"))?;
-            }
-        }
-        Ok(Node::Call {
-            function,
-            args: args.into_iter().map(|(_, a)| a).collect(),
-        })
-    }
-
-    fn check_type(&self, at: usize, node: &Node, wanted: ValueType, place: &str) -> Result<()> {
-        let got = node.value_type();
-        if got == wanted {
-            return Ok(());
-        }
-        let message = format!("expected type {wanted} in {place}, got {got}");
-        Err(self.error_at(at, message))
-    }
-
-    /// A number here, a duration in seconds included.
-    fn number(&mut self) -> Result<Option<f64>> {
-        let rest = self.rest();
-        let word = self.peek_word();
-        for (name, value) in [("inf", f64::INFINITY), ("nan", f64::NAN)] {
-            let is_call = rest[word.len()..].trim_start().starts_with(['(', '{']);
-            if word.eq_ignore_ascii_case(name) && !is_call {
-                self.take_word(word);
-                return Ok(Some(value));
-            }
-        }
-        let starts = rest.starts_with(|c: char| c.is_ascii_digit())
-            || (rest.starts_with('.') && rest[1..].starts_with(|c: char| c.is_ascii_digit()));
-        if !starts {
-            return Ok(None);
-        }
-        let is_part = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '_';
-        let mut len = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
-        let is_hex = rest.starts_with("0x") || rest.starts_with("0X");
-        if rest[..len].ends_with(['e', 'E']) && !is_hex && rest[len..].starts_with(['+', '-']) {
-            let digits = rest[len + 1..].find(|c: char| !c.is_ascii_digit());
-            len += 1 + digits.unwrap_or(rest.len() - len - 1);
-        }
-        let text = rest[..len].replace('_', "");
-        let parsed = if is_hex {
-            u64::from_str_radix(&text[2..], 16).ok().map(|n| n as f64)
-        } else if text.len() > 1
-            && text.starts_with('0')
-            && text.bytes().all(|b| (b'0'..b'8').contains(&b))
-        {
-            // As in Go, a leading zero makes it octal.
-            u64::from_str_radix(&text, 8).ok().map(|n| n as f64)
-        } else {
-            text.parse::<f64>().ok()
-        };
-        let value = parsed.or_else(|| parse_duration(&text).map(|ms| ms as f64 / 1000.0));
-        let Some(value) = value else {
-            return Err(self.error(format!("bad number or duration syntax: {:?}", &rest[..len])));
-        };
-        self.at += len;
-        self.skip();
-        Ok(Some(value))
-    }
-
-    /// A duration in ms: with units, or a number of seconds.
-    fn duration(&mut self, context: &str) -> Result<i64> {
-        let at = self.at;
-        let Some(seconds) = self.number()? else {
-            return Err(self.unexpected(&format!("{context}, expected duration")));
-        };
-        let ms = (seconds * 1000.0).round();
-        if !ms.is_finite() || ms.abs() > 9.2e15 {
-            return Err(self.error_at(at, "duration out of range"));
-        }
-        Ok(ms as i64)
-    }
-
-    /// A string in Go's form.
-    fn text(&mut self) -> Result<String> {
-        let start = self.at;
-        let rest = self.rest();
-        let mut chars = rest.char_indices();
-        let Some((_, quote)) = chars.next() else {
-            return Err(self.unexpected(""));
-        };
-        if quote == '`' {
-            let Some(end) = rest[1..].find('`') else {
-                return Err(self.error("unterminated raw string"));
-            };
-            self.at += end + 2;
-            self.skip();
-            return Ok(rest[1..=end].to_owned());
-        }
-        let mut bytes: Vec<u8> = Vec::new();
-        let mut utf8 = [0; 4];
-        while let Some((offset, c)) = chars.next() {
-            if c == quote {
-                self.at += offset + c.len_utf8();
-                self.skip();
-                return Ok(String::from_utf8_lossy(&bytes).into_owned());
-            }
-            if c == '\n' {
-                break;
-            }
-            if c != '\\' {
-                bytes.extend(c.encode_utf8(&mut utf8).bytes());
-                continue;
-            }
-            let bad = || self.error_at(start + offset, "unknown escape sequence");
-            let (_, escape) = chars.next().ok_or_else(bad)?;
-            let mut digits = |count: usize, radix: u32, first: Option<char>| {
-                let mut value = first.map_or(Some(0), |c| c.to_digit(radix));
-                for _ in 0..count {
-                    let digit = chars.next().and_then(|(_, c)| c.to_digit(radix));
-                    value = value?.checked_mul(radix)?.checked_add(digit?);
-                }
-                value
-            };
-            match escape {
-                'a' => bytes.push(7),
-                'b' => bytes.push(8),
-                'f' => bytes.push(12),
-                'n' => bytes.push(b'\n'),
-                'r' => bytes.push(b'\r'),
-                't' => bytes.push(b'\t'),
-                'v' => bytes.push(11),
-                '\\' => bytes.push(b'\\'),
-                c if c == quote => bytes.push(c as u8),
-                'x' => bytes.push(digits(2, 16, None).ok_or_else(bad)? as u8),
-                'u' | 'U' => {
-                    let count = if escape == 'u' { 4 } else { 8 };
-                    let c = digits(count, 16, None).and_then(char::from_u32);
-                    bytes.extend(c.ok_or_else(bad)?.encode_utf8(&mut utf8).bytes());
-                }
-                '0'..='7' => {
-                    let value = digits(2, 8, Some(escape)).filter(|v| *v < 256);
-                    bytes.push(value.ok_or_else(bad)? as u8);
-                }
-                _ => return Err(bad()),
-            }
-        }
-        Err(self.error_at(start, "unterminated quoted string"))
-    }
-}
-
-fn word_len(text: &str) -> usize {
-    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
-    text.find(|c| !is_part(c)).unwrap_or(text.len())
-}
-
-fn quoted_type(value_type: ValueType) -> String {
-    format!("{:?}", value_type.to_string())
-}
-
-/// Where a modifier behind this expression goes.
-fn shift_of(node: &mut Node) -> Option<&mut Shift> {
-    match node {
-        Node::Vector { shift, .. } | Node::Matrix { shift, .. } | Node::Subquery { shift, .. } => {
-            Some(shift)
-        }
+fn sign_of(kind: Kind) -> Option<bool> {
+    match kind {
+        Kind::Operator(Operator::Arithmetic(Arithmetic::Add)) => Some(false),
+        Kind::Operator(Operator::Arithmetic(Arithmetic::Subtract)) => Some(true),
         _ => None,
     }
 }
 
-/// `1h30m`, in ms.
-fn parse_duration(text: &str) -> Option<i64> {
-    const UNITS: [(&str, i64); 7] = [
-        ("y", 31_536_000_000),
-        ("w", 604_800_000),
-        ("d", 86_400_000),
-        ("h", 3_600_000),
-        ("m", 60_000),
-        ("s", 1000),
-        ("ms", 1),
-    ];
-    let (mut rest, mut units, mut total) = (text, &UNITS[..], 0_i64);
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
-        let count: i64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let letters = rest
-            .find(|c: char| !c.is_ascii_lowercase())
-            .unwrap_or(rest.len());
-        let place = units
-            .iter()
-            .position(|(name, _)| *name == &rest[..letters])?;
-        total = total.checked_add(count.checked_mul(units[place].1)?)?;
-        units = &units[place + 1..];
-        rest = &rest[letters..];
-    }
-    Some(total)
+/// What stands where an error was reported; it is never seen.
+fn nothing(place: Place) -> Expr {
+    Expr::Text(Text {
+        value: String::new(),
+        bytes: None,
+        place,
+    })
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
+impl<'a> Parser<'a> {
+    fn new(query: &'a str) -> Self {
+        let mut lexer = Lexer::new(query);
+        let token = lexer.next();
+        Self {
+            query,
+            lexer,
+            token,
+            last_end: 0,
+            errors: Vec::new(),
+        }
+    }
 
-    use super::*;
+    /// Uses the next token.
+    fn next_token(&mut self) -> Token<'a> {
+        let token = self.token;
+        self.last_end = token.place().end;
+        if token.kind != Kind::Error {
+            self.token = self.lexer.next();
+        }
+        token
+    }
 
-    #[test]
-    fn what_is_wrong_is_said_with_its_place() {
-        for (query, want) in [
-            ("", "1:1: parse error: no expression found in input"),
-            ("up{", "expected identifier"),
-            ("up{a=b}", "1:6: parse error: unexpected identifier \"b\""),
-            ("{a=\"\"}", "at least one non-empty matcher"),
-            (
-                "rate(up)",
-                "expected type range vector in call to function \"rate\", got instant vector",
+    fn report(&mut self, place: Place, message: impl Into<String>) {
+        self.errors.push(ParseError::at(self.query, place, message));
+    }
+
+    fn unexpected(&mut self, context: &str, expected: &str) -> ParseError {
+        let place = self.token.place();
+        if let Some(error) = self.lexer.error.take() {
+            return ParseError::at(self.query, place, error);
+        }
+        let mut message = format!("unexpected {}", self.token.described());
+        if !context.is_empty() {
+            message.push_str(" in ");
+            message.push_str(context);
+        }
+        if !expected.is_empty() {
+            message.push_str(", expected ");
+            message.push_str(expected);
+        }
+        ParseError::at(self.query, place, message)
+    }
+
+    fn unexpected_duration(&mut self) -> ParseError {
+        self.unexpected(
+            "subquery or range selector",
+            "number, duration, step(), or range()",
+        )
+    }
+
+    fn expect(
+        &mut self,
+        kind: Kind,
+        context: &str,
+        expected: &str,
+    ) -> Result<Token<'a>, ParseError> {
+        if self.token.kind == kind {
+            Ok(self.next_token())
+        } else {
+            Err(self.unexpected(context, expected))
+        }
+    }
+
+    fn takes(&mut self, kind: Kind) -> bool {
+        let is_next = self.token.kind == kind;
+        if is_next {
+            self.next_token();
+        }
+        is_next
+    }
+
+    fn takes_keyword(&mut self, keyword: Keyword) -> bool {
+        self.takes(Kind::Keyword(keyword))
+    }
+
+    fn check_depth(&self, depth: usize) -> Result<(), ParseError> {
+        if depth <= DEPTH_MAX {
+            return Ok(());
+        }
+        let message = format!("expression is nested more than {DEPTH_MAX} levels deep");
+        Err(ParseError::at(self.query, self.token.place(), message))
+    }
+
+    fn end(&mut self) -> Result<(), ParseError> {
+        if self.token.kind == Kind::End {
+            Ok(())
+        } else {
+            Err(self.unexpected("", ""))
+        }
+    }
+
+    /// An expression of operators that bind at least as tightly as `least`.
+    fn expr(&mut self, least: u8, depth: usize) -> Result<Expr, ParseError> {
+        self.check_depth(depth)?;
+        let mut left = self.unary(depth + 1)?;
+        let mut height = 0;
+        while let Kind::Operator(op) = self.token.kind {
+            let precedence = op.precedence();
+            if precedence < least {
+                break;
+            }
+            // A chain of operators makes a tree as deep as it is long.
+            height += 1;
+            self.check_depth(depth + height)?;
+            self.next_token();
+            let (returns_bool, matching) = self.binary_modifiers()?;
+            let is_power = op == Operator::Arithmetic(Arithmetic::Power);
+            let right = self.expr(precedence + u8::from(!is_power), depth + 1)?;
+            left = Expr::Binary(Binary {
+                op,
+                returns_bool,
+                matching: Some(matching),
+                left: Box::new(left),
+                right: Box::new(right),
+            });
+        }
+        Ok(left)
+    }
+
+    fn unary(&mut self, depth: usize) -> Result<Expr, ParseError> {
+        let Some(is_negative) = sign_of(self.token.kind) else {
+            return self.postfix(depth);
+        };
+        let sign = self.next_token();
+        // A sign binds as a product does: only a power binds tighter.
+        let inner = self.expr(6, depth + 1)?;
+        Ok(match inner {
+            Expr::Number(mut number) => {
+                if is_negative {
+                    number.value = -number.value;
+                }
+                number.place.start = sign.start;
+                Expr::Number(number)
+            }
+            inner => {
+                let place = sign.place().to(inner.place().end);
+                Expr::Unary(Unary {
+                    is_negative,
+                    inner: Box::new(inner),
+                    place,
+                })
+            }
+        })
+    }
+
+    fn postfix(&mut self, depth: usize) -> Result<Expr, ParseError> {
+        let mut expr = self.primary(depth)?;
+        let mut height = 0;
+        loop {
+            match self.token.kind {
+                Kind::LeftBracket => {
+                    height += 1;
+                    self.check_depth(depth + height)?;
+                    expr = self.range(expr, depth + 1)?;
+                }
+                Kind::Keyword(Keyword::Offset) => self.offset(&mut expr, depth + 1)?,
+                Kind::At => self.at(&mut expr)?,
+                Kind::Keyword(Keyword::Anchored) => {
+                    self.edges(&mut expr, Edges::Anchored, "anchored");
+                }
+                Kind::Keyword(Keyword::Smoothed) => {
+                    self.edges(&mut expr, Edges::Smoothed, "smoothed");
+                }
+                _ => return Ok(expr),
+            }
+        }
+    }
+
+    fn primary(&mut self, depth: usize) -> Result<Expr, ParseError> {
+        let token = self.token;
+        match token.kind {
+            Kind::Number | Kind::Duration => {
+                self.next_token();
+                Ok(Expr::Number(self.number(token)))
+            }
+            Kind::Text => {
+                self.next_token();
+                Ok(Expr::Text(self.text(token)))
+            }
+            Kind::LeftParen => {
+                self.next_token();
+                let inner = self.expr(0, depth + 1)?;
+                let end = self.expect(Kind::RightParen, "", "")?;
+                Ok(Expr::Paren(Paren {
+                    inner: Box::new(inner),
+                    place: token.place().to(end.place().end),
+                }))
+            }
+            Kind::Aggregate(op) => {
+                let mut ahead = self.lexer.clone();
+                let next = ahead.next().kind;
+                let modifier = [Keyword::By, Keyword::Without].map(Kind::Keyword);
+                if next == Kind::LeftParen || modifier.contains(&next) {
+                    self.aggregate(op, depth)
+                } else {
+                    self.vector_selector().map(Expr::Vector)
+                }
+            }
+            Kind::Identifier => self.call_or_selector(depth),
+            Kind::Keyword(keyword) if keyword.is_function() => self.call_or_selector(depth),
+            _ => self.vector_selector().map(Expr::Vector),
+        }
+    }
+
+    fn call_or_selector(&mut self, depth: usize) -> Result<Expr, ParseError> {
+        let mut ahead = self.lexer.clone();
+        if ahead.next().kind != Kind::LeftParen {
+            return self.vector_selector().map(Expr::Vector);
+        }
+        let name = self.next_token();
+        let function = Function::of(name.text).or_else(|| {
+            // Keywords are read whatever their case.
+            matches!(name.kind, Kind::Keyword(_))
+                .then(|| Function::of(&name.text.to_ascii_lowercase()))?
+        });
+        if function.is_none() {
+            let shown = text::quoted(name.text);
+            self.report(name.place(), format!("unknown function with name {shown}"));
+        }
+        let args = self.args(depth + 1)?;
+        let place = name.place().to(self.last_end);
+        let Some(function) = function else {
+            return Ok(nothing(place));
+        };
+        Ok(Expr::Call(Call {
+            function,
+            args,
+            place,
+        }))
+    }
+
+    fn args(&mut self, depth: usize) -> Result<Vec<Expr>, ParseError> {
+        self.expect(Kind::LeftParen, "", "")?;
+        let mut args = Vec::new();
+        if self.takes(Kind::RightParen) {
+            return Ok(args);
+        }
+        loop {
+            args.push(self.expr(0, depth)?);
+            let comma = self.token;
+            if !self.takes(Kind::Comma) {
+                break;
+            }
+            if self.token.kind == Kind::RightParen {
+                let message = "trailing commas not allowed in function call args";
+                self.report(comma.place(), message);
+                break;
+            }
+        }
+        self.expect(Kind::RightParen, "", "")?;
+        Ok(args)
+    }
+
+    fn aggregate(&mut self, op: AggregateOp, depth: usize) -> Result<Expr, ParseError> {
+        let word = self.next_token();
+        let mut modifier = self.aggregate_modifier()?;
+        if self.token.kind != Kind::LeftParen {
+            return Err(self.unexpected("aggregation", ""));
+        }
+        let mut args = self.args(depth + 1)?;
+        if modifier.is_none() {
+            modifier = self.aggregate_modifier()?;
+        }
+        let place = word.place().to(self.last_end);
+        let wanted = 1 + usize::from(op.param().is_some());
+        if args.is_empty() {
+            self.report(place, "no arguments for aggregate expression provided");
+        } else if args.len() != wanted {
+            let got = args.len();
+            self.report(
+                place,
+                format!(
+                    "wrong number of arguments for aggregate expression provided, expected {wanted}, got {got}"
+                ),
+            );
+        }
+        let inner = args.pop().unwrap_or_else(|| nothing(place));
+        let param = args.pop().filter(|_| op.param().is_some());
+        let (grouping, is_without) = modifier.unwrap_or_default();
+        Ok(Expr::Aggregate(Aggregation {
+            op,
+            param: param.map(Box::new),
+            inner: Box::new(inner),
+            grouping,
+            is_without,
+            place,
+        }))
+    }
+
+    fn aggregate_modifier(&mut self) -> Result<Option<(Vec<String>, bool)>, ParseError> {
+        let is_without = self.token.kind == Kind::Keyword(Keyword::Without);
+        if !is_without && self.token.kind != Kind::Keyword(Keyword::By) {
+            return Ok(None);
+        }
+        self.next_token();
+        Ok(Some((self.grouping_labels()?, is_without)))
+    }
+
+    fn grouping_labels(&mut self) -> Result<Vec<String>, ParseError> {
+        self.expect(Kind::LeftParen, "grouping opts", "\"(\"")?;
+        let mut labels = Vec::new();
+        while self.token.kind != Kind::RightParen {
+            let token = self.token;
+            let label = match token.kind {
+                Kind::Text => {
+                    self.next_token();
+                    self.unquote(token)
+                }
+                Kind::Identifier
+                | Kind::MetricIdentifier
+                | Kind::Aggregate(_)
+                | Kind::Operator(Operator::Set(_) | Operator::Arithmetic(Arithmetic::Atan2)) => {
+                    self.next_token();
+                    token.text.to_owned()
+                }
+                Kind::Keyword(keyword) if keyword != Keyword::Without => {
+                    self.next_token();
+                    token.text.to_owned()
+                }
+                _ => return Err(self.unexpected("grouping opts", "label")),
+            };
+            if label.is_empty() {
+                self.report(token.place(), "invalid label name for grouping: \"\"");
+            }
+            labels.push(label);
+            if self.token.kind != Kind::RightParen && !self.takes(Kind::Comma) {
+                return Err(self.unexpected("grouping opts", "\",\" or \")\""));
+            }
+        }
+        self.next_token();
+        Ok(labels)
+    }
+
+    fn binary_modifiers(&mut self) -> Result<(bool, Matching), ParseError> {
+        let returns_bool = self.takes_keyword(Keyword::Bool);
+        let mut matching = Matching::default();
+        let is_on = self.token.kind == Kind::Keyword(Keyword::On);
+        if is_on || self.token.kind == Kind::Keyword(Keyword::Ignoring) {
+            self.next_token();
+            let labels = self.grouping_labels()?;
+            matching.on = if is_on {
+                Grouping::By(labels)
+            } else {
+                Grouping::Without(labels)
+            };
+            let is_left = self.token.kind == Kind::Keyword(Keyword::GroupLeft);
+            if is_left || self.token.kind == Kind::Keyword(Keyword::GroupRight) {
+                self.next_token();
+                matching.cardinality = if is_left {
+                    Cardinality::ManyToOne
+                } else {
+                    Cardinality::OneToMany
+                };
+                if self.token.kind == Kind::LeftParen {
+                    matching.include = self.grouping_labels()?;
+                }
+            }
+        }
+        matching.fill = self.fill()?;
+        Ok((returns_bool, matching))
+    }
+
+    fn fill(&mut self) -> Result<Fill, ParseError> {
+        let mut fill = Fill::default();
+        if self.takes_keyword(Keyword::Fill) {
+            let value = self.fill_value()?;
+            return Ok(Fill {
+                left: Some(value),
+                right: Some(value),
+            });
+        }
+        loop {
+            if fill.left.is_none() && self.takes_keyword(Keyword::FillLeft) {
+                fill.left = Some(self.fill_value()?);
+            } else if fill.right.is_none() && self.takes_keyword(Keyword::FillRight) {
+                fill.right = Some(self.fill_value()?);
+            } else {
+                return Ok(fill);
+            }
+        }
+    }
+
+    fn fill_value(&mut self) -> Result<f64, ParseError> {
+        self.expect(Kind::LeftParen, "", "")?;
+        let is_negative = sign_of(self.token.kind);
+        if is_negative.is_some() {
+            self.next_token();
+        }
+        let token = self.token;
+        if !matches!(token.kind, Kind::Number | Kind::Duration) {
+            return Err(self.unexpected("", ""));
+        }
+        self.next_token();
+        let value = self.number(token).value;
+        self.expect(Kind::RightParen, "", "")?;
+        Ok(if is_negative == Some(true) {
+            -value
+        } else {
+            value
+        })
+    }
+
+    fn number(&mut self, token: Token<'_>) -> Number {
+        let is_duration = token.kind == Kind::Duration;
+        let value = if is_duration {
+            match text::parse_duration(token.text) {
+                Ok(ms) => ms as f64 / 1000.0,
+                Err(message) => {
+                    self.report(token.place(), message);
+                    0.0
+                }
+            }
+        } else {
+            number_value(token.text)
+        };
+        Number {
+            value,
+            is_duration,
+            place: token.place(),
+        }
+    }
+
+    fn text(&mut self, token: Token<'_>) -> Text {
+        let place = token.place();
+        match text::unquoted_bytes(token.text).map(String::from_utf8) {
+            Some(Err(error)) => Text {
+                value: String::from_utf8_lossy(error.as_bytes()).into_owned(),
+                bytes: Some(error.into_bytes()),
+                place,
+            },
+            _ => Text {
+                value: self.unquote(token),
+                bytes: None,
+                place,
+            },
+        }
+    }
+
+    fn unquote(&mut self, token: Token<'_>) -> String {
+        text::unquoted(token.text).unwrap_or_else(|| {
+            let shown = text::quoted(token.text);
+            let message = format!("error unquoting string {shown}: invalid syntax");
+            self.report(token.place(), message);
+            String::new()
+        })
+    }
+
+    fn range(&mut self, inner: Expr, depth: usize) -> Result<Expr, ParseError> {
+        let open = self.next_token();
+        let range = self.positive_duration(depth)?;
+        if self.token.kind == Kind::RightBracket {
+            let close = self.next_token();
+            let place = inner.place().to(close.place().end);
+            let problem = match &inner {
+                Expr::Vector(selector) if selector.shift.has_offset() => {
+                    Some("no offset modifiers allowed before range")
+                }
+                Expr::Vector(selector) if selector.shift.at.is_some() => {
+                    Some("no @ modifiers allowed before range")
+                }
+                Expr::Vector(_) => None,
+                _ => Some("ranges only allowed for vector selectors"),
+            };
+            let whole = open.place().to(close.place().end);
+            return match (inner, problem) {
+                (Expr::Vector(selector), None) => Ok(Expr::Matrix(Matrix {
+                    selector,
+                    range: range.into_length(),
+                    place,
+                })),
+                (_, problem) => Err(ParseError::at(
+                    self.query,
+                    whole,
+                    problem.unwrap_or_default(),
+                )),
+            };
+        }
+        self.expect(Kind::Colon, "subquery or range", "\":\" or \"]\"")?;
+        let mut step = None;
+        if self.token.kind != Kind::RightBracket {
+            if matches!(
+                self.token.kind,
+                Kind::Comma | Kind::Colon | Kind::RightParen
+            ) {
+                let expected = "number, duration, step(), range(), or \"]\"";
+                return Err(self.unexpected("subquery selector", expected));
+            }
+            step = Some(self.positive_duration(depth)?.into_length());
+        }
+        let close = self.expect(Kind::RightBracket, "subquery selector", "\"]\"")?;
+        let place = inner.place().to(close.place().end);
+        Ok(Expr::Subquery(Subquery {
+            inner: Box::new(inner),
+            range: range.into_length(),
+            step,
+            shift: Shift::default(),
+            place,
+        }))
+    }
+
+    /// Where the modifiers of an expression are kept, and its end.
+    fn shift_of(expr: &mut Expr) -> Option<(&mut Shift, &mut Place)> {
+        match expr {
+            Expr::Vector(selector) => Some((&mut selector.shift, &mut selector.place)),
+            Expr::Matrix(matrix) => Some((&mut matrix.selector.shift, &mut matrix.place)),
+            Expr::Subquery(subquery) => Some((&mut subquery.shift, &mut subquery.place)),
+            _ => None,
+        }
+    }
+
+    fn offset(&mut self, expr: &mut Expr, depth: usize) -> Result<(), ParseError> {
+        self.next_token();
+        let starts_duration = sign_of(self.token.kind).is_some()
+            || match self.token.kind {
+                Kind::Number | Kind::Duration | Kind::LeftParen => true,
+                Kind::Keyword(keyword) => {
+                    keyword.is_function() && !matches!(keyword, Keyword::Start | Keyword::End)
+                }
+                _ => false,
+            };
+        if !starts_duration {
+            return Err(self.unexpected("offset", "number, duration, step(), or range()"));
+        }
+        let offset = self.offset_duration(depth)?.into_length();
+        let (place, end) = (expr.place(), self.last_end);
+        match Self::shift_of(expr) {
+            None => self.report(
+                place,
+                "offset modifier must be preceded by an instant vector selector or range vector selector or a subquery",
             ),
-            ("foo(up)", "unknown function with name \"foo\""),
-            ("1 > 2", "must use BOOL modifier"),
-            ("sum(1)", "expected type instant vector"),
-            ("up[5m] + 1", "only scalar and instant vector types"),
-            ("up and 1", "set operator \"and\" not allowed"),
-            ("\"a\" + 1", "only scalar and instant vector"),
-            ("up offset 5m offset 5m", "multiple times"),
-            ("up{a=~\"(\"}", "invalid regular expression"),
-            ("1 +", "unexpected end of input"),
-            ("up)", "unexpected \")\""),
-            ("time(1)", "expected 0 argument(s)"),
-            ("\"abc", "unterminated"),
-        ] {
-            let error = parse(query).unwrap_err().to_string();
-            assert!(error.contains(want), "{query}: {error}");
+            Some((shift, _)) if shift.has_offset() => {
+                self.report(place, "offset may not be set multiple times");
+            }
+            Some((shift, place)) => {
+                shift.offset = offset;
+                place.end = end;
+            }
         }
-        let deep = "(".repeat(5000);
-        assert!(parse(&deep).unwrap_err().to_string().contains("nested"));
+        Ok(())
     }
 
-    #[test]
-    fn what_is_right_is_taken() {
-        for query in [
-            "sum by (a, b) (rate(x_total{a!=\"b\"}[5m:1m] offset -1m))",
-            "topk(5, x) without (y)",
-            "a * on(x) group_left(y) b",
-            "-2 ^ 2",
-            "sum",
-            "{\"a.b\", x=\"y\"}",
-            "up @ start() offset 1h",
-            "x[1h30m]",
-            "1e3 + 0x1F + .5 + Inf",
-            "label_replace(up, 'a', \"$1\", \"b\", `(.*)`)",
-            "by{job=\"x\"}",
-            "a # comment\n + b",
-        ] {
-            assert!(parse(query).is_ok(), "{query}: {:?}", parse(query).err());
+    fn at(&mut self, expr: &mut Expr) -> Result<(), ParseError> {
+        self.next_token();
+        let sign = sign_of(self.token.kind);
+        if sign.is_some() {
+            self.next_token();
         }
+        let token = self.token;
+        let at = match token.kind {
+            Kind::Number | Kind::Duration => {
+                self.next_token();
+                let value = self.number(token).value;
+                let seconds = if sign == Some(true) { -value } else { value };
+                if !seconds.is_finite() || seconds.abs() >= i64::MAX as f64 {
+                    let message = format!("timestamp out of bounds for @ modifier: {seconds:.6}");
+                    self.report(expr.place(), message);
+                }
+                At::Time((seconds * 1000.0).round() as i64)
+            }
+            Kind::Keyword(word @ (Keyword::Start | Keyword::End)) if sign.is_none() => {
+                self.next_token();
+                self.expect(Kind::LeftParen, "", "")?;
+                self.expect(Kind::RightParen, "", "")?;
+                if word == Keyword::Start {
+                    At::Start
+                } else {
+                    At::End
+                }
+            }
+            _ => return Err(self.unexpected("@", "timestamp")),
+        };
+        let (place, end) = (expr.place(), self.last_end);
+        match Self::shift_of(expr) {
+            None => self.report(
+                place,
+                "@ modifier must be preceded by an instant vector selector or range vector selector or a subquery",
+            ),
+            Some((shift, _)) if shift.at.is_some() => {
+                self.report(place, "@ <timestamp> may not be set multiple times");
+            }
+            Some((shift, place)) => {
+                shift.at = Some(at);
+                place.end = end;
+            }
+        }
+        Ok(())
     }
 
-    proptest! {
-        #[test]
-        fn any_text_parses_or_is_refused(query in "\\PC{0,60}") {
-            let _ = parse(&query);
+    fn edges(&mut self, expr: &mut Expr, edges: Edges, word: &str) {
+        self.next_token();
+        let place = expr.place();
+        let selector = match expr {
+            Expr::Vector(selector) => selector,
+            Expr::Matrix(matrix) => &mut matrix.selector,
+            Expr::Subquery(_) => {
+                let message = format!("{word} modifier is not supported for subqueries");
+                return self.report(place, message);
+            }
+            _ => return self.report(place, format!("{word} modifier not implemented")),
+        };
+        if !matches!(selector.edges, Edges::Plain) && selector.edges != edges {
+            let message = "anchored and smoothed modifiers cannot be used together";
+            return self.report(place, message);
         }
-
-        #[test]
-        fn any_mix_of_pieces_parses_or_is_refused(
-            pieces in proptest::collection::vec(prop::sample::select(vec![
-                "up", "sum", "by", "(", ")", "[5m]", "{", "}", "a=\"b\"", "+", "-", "^", "offset", "@", "1", "rate", ",", "bool", ">", "\"", "[", ":", "]",
-            ]), 0..20),
-        ) {
-            let _ = parse(&pieces.join(" "));
-        }
+        selector.edges = edges;
     }
+}
+
+/// The value of a number as Go reads it: `0x1f`, octal with a leading 0, `1_000`, `1e5`, `Inf`.
+pub(crate) fn number_value(text: &str) -> f64 {
+    let plain = text.replace('_', "");
+    let lower = plain.to_ascii_lowercase();
+    if let Some(hex) = lower.strip_prefix("0x") {
+        return i64::from_str_radix(hex, 16).map_or(f64::NAN, |value| value as f64);
+    }
+    if lower.len() > 1
+        && lower.starts_with('0')
+        && let Ok(octal) = i64::from_str_radix(&lower, 8)
+    {
+        return octal as f64;
+    }
+    lower.parse().unwrap_or(f64::NAN)
 }

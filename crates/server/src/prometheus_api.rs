@@ -6,8 +6,8 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
-use kittiwake_model::QueryContext;
-use kittiwake_promql::{self as promql, EvalError, Value};
+use kittiwake_model::{FloatHistogram, QueryContext};
+use kittiwake_promql::{self as promql, Answer, EvalError, MatrixSeries, Point, Value};
 
 use crate::app::App;
 use crate::body;
@@ -77,6 +77,8 @@ async fn run(
 /// Whether the answer says what the query cost.
 struct Stats {
     is_wanted: bool,
+    /// Also per step.
+    is_whole: bool,
     warning: Option<String>,
 }
 
@@ -86,6 +88,7 @@ impl Stats {
         let warning = text.filter(|text| !matches!(*text, "true" | "all"));
         Self {
             is_wanted: text.is_some(),
+            is_whole: text == Some("all"),
             warning: warning.map(|text| {
                 format!("value {text:?} for parameter \"stats\" is deprecated and will be rejected in the next major release, use \"true\" or \"all\"")
             }),
@@ -97,20 +100,29 @@ impl Stats {
 struct Evaluated {
     waited: Duration,
     took: Duration,
-    samples: u64,
+    stats: promql::Stats,
 }
 
 impl Evaluated {
-    fn new(started: Instant, begun: Instant, context: &QueryContext) -> Self {
+    fn new(started: Instant, begun: Instant, answer: &Answer) -> Self {
         Self {
             waited: begun - started,
             took: begun.elapsed(),
-            samples: context.samples(),
+            stats: answer.stats.clone(),
         }
     }
 
     /// Prometheus' statistics, whose phases are one here.
-    fn json(&self) -> serde_json::Value {
+    fn json(&self, is_whole: bool) -> serde_json::Value {
+        let mut samples = serde_json::json!({
+            "totalQueryableSamples": self.stats.total_samples,
+            "peakSamples": self.stats.samples_read,
+        });
+        if is_whole {
+            let steps = self.stats.samples_per_step.iter();
+            let steps = steps.map(|(ms, count)| serde_json::json!([*ms as f64 / 1e3, count]));
+            samples["totalQueryableSamplesPerStep"] = steps.collect();
+        }
         let (waited, took) = (self.waited.as_secs_f64(), self.took.as_secs_f64());
         serde_json::json!({
             "timings": {
@@ -121,18 +133,21 @@ impl Evaluated {
                 "execQueueTime": waited,
                 "execTotalTime": waited + took,
             },
-            "samples": {
-                "totalQueryableSamples": self.samples,
-                "peakSamples": self.samples,
-            },
+            "samples": samples,
         })
     }
 }
 
 /// The answer to a query: its value, of at most so many series, and what is to be said of it.
-fn answer(mut value: Value, limit: usize, stats: &Stats, evaluated: &Evaluated) -> Response {
-    let mut warnings = Vec::new();
-    let count = match &mut value {
+fn answered(
+    mut answer: Answer,
+    query: &str,
+    limit: usize,
+    stats: &Stats,
+    evaluated: &Evaluated,
+) -> Response {
+    let (mut warnings, infos) = answer.annotations.texts(query);
+    let count = match &mut answer.value {
         Value::Vector(samples) if limit > 0 => {
             let count = samples.len();
             samples.truncate(limit);
@@ -149,31 +164,32 @@ fn answer(mut value: Value, limit: usize, stats: &Stats, evaluated: &Evaluated) 
         warnings.push(TRUNCATED.to_owned());
     }
     warnings.extend(stats.warning.clone());
-    let mut data = render(value, 0);
+    let mut data = render(answer.value, 0);
     if stats.is_wanted {
         data.pop();
         data.push_str(",\"stats\":");
-        data.push_str(&evaluated.json().to_string());
+        data.push_str(&evaluated.json(stats.is_whole).to_string());
         data.push('}');
     }
-    success_noted(&data, &warnings, &[])
+    success_noted(&data, &warnings, &infos)
 }
 
 /// `/api/v1/query`
 pub async fn query(State(app): State<App>, request: Request<Body>) -> Result<Response, Problem> {
     let params = params(request).await?;
     let time_ms = params.time_ms("time")?.unwrap_or_else(|| app.now_ms());
-    let expr = parse(params.required("query")?)?;
+    let query = params.required("query")?.to_owned();
+    let expr = parse(&query)?;
     let options = options(&app, &params)?;
     let (limit, stats) = (limit(&params)?, Stats::of(&params));
     let store = app.metrics.clone();
     let started = Instant::now();
     let evaluate = move |context: &QueryContext| {
         let begun = Instant::now();
-        let value = promql::instant(&expr, store.as_ref(), time_ms, &options, context)
+        let answer = promql::instant(&expr, store.as_ref(), time_ms, &options, context)
             .map_err(eval_problem)?;
-        let evaluated = Evaluated::new(started, begun, context);
-        Ok(answer(value, limit, &stats, &evaluated))
+        let evaluated = Evaluated::new(started, begun, &answer);
+        Ok(answered(answer, &query, limit, &stats, &evaluated))
     };
     run(&app, &params, evaluate).await
 }
@@ -205,14 +221,15 @@ pub async fn query_range(
             "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)",
         ));
     }
-    let expr = parse(params.required("query")?)?;
+    let query = params.required("query")?.to_owned();
+    let expr = parse(&query)?;
     let options = options(&app, &params)?;
     let (limit, stats) = (limit(&params)?, Stats::of(&params));
     let store = app.metrics.clone();
     let started = Instant::now();
     let evaluate = move |context: &QueryContext| {
         let begun = Instant::now();
-        let value = promql::range(
+        let answer = promql::range(
             &expr,
             store.as_ref(),
             start_ms,
@@ -222,8 +239,8 @@ pub async fn query_range(
             context,
         )
         .map_err(eval_problem)?;
-        let evaluated = Evaluated::new(started, begun, context);
-        Ok(answer(value, limit, &stats, &evaluated))
+        let evaluated = Evaluated::new(started, begun, &answer);
+        Ok(answered(answer, &query, limit, &stats, &evaluated))
     };
     run(&app, &params, evaluate).await
 }
@@ -246,34 +263,33 @@ pub(crate) fn render(value: Value, limit: usize) -> String {
         }
         Value::Vector(samples) => {
             out.push_str(r#"{"resultType":"vector","result":["#);
-            for (index, (labels, time_ms, value)) in samples.into_iter().take(limit).enumerate() {
+            for (index, (labels, time_ms, point)) in samples.into_iter().take(limit).enumerate() {
                 if index > 0 {
                     out.push(',');
                 }
                 out.push_str(r#"{"metric":"#);
                 push_json_labels(&mut out, &labels);
-                out.push_str(r#","value":"#);
-                push_point(&mut out, time_ms, value);
+                match point {
+                    Point::Float(value) => {
+                        out.push_str(r#","value":"#);
+                        push_point(&mut out, time_ms, value);
+                    }
+                    Point::Histogram(histogram) => {
+                        out.push_str(r#","histogram":"#);
+                        push_histogram(&mut out, time_ms, &histogram);
+                    }
+                }
                 out.push('}');
             }
             out.push(']');
         }
         Value::Matrix(series) => {
             out.push_str(r#"{"resultType":"matrix","result":["#);
-            for (index, (labels, points)) in series.into_iter().take(limit).enumerate() {
+            for (index, series) in series.into_iter().take(limit).enumerate() {
                 if index > 0 {
                     out.push(',');
                 }
-                out.push_str(r#"{"metric":"#);
-                push_json_labels(&mut out, &labels);
-                out.push_str(r#","values":["#);
-                for (index, (time_ms, value)) in points.into_iter().enumerate() {
-                    if index > 0 {
-                        out.push(',');
-                    }
-                    push_point(&mut out, time_ms, value);
-                }
-                out.push_str("]}");
+                push_matrix_series(&mut out, &series);
             }
             out.push(']');
         }
@@ -286,9 +302,80 @@ pub(crate) fn render(value: Value, limit: usize) -> String {
 pub(crate) fn from_logql(value: kittiwake_logql::Value) -> Value {
     match value {
         kittiwake_logql::Value::Scalar(time_ms, number) => Value::Scalar(time_ms, number),
-        kittiwake_logql::Value::Vector(vector) => Value::Vector(vector),
-        kittiwake_logql::Value::Matrix(matrix) => Value::Matrix(matrix),
+        kittiwake_logql::Value::Vector(vector) => {
+            let points = vector.into_iter();
+            let points = points.map(|(labels, time_ms, v)| (labels, time_ms, Point::Float(v)));
+            Value::Vector(points.collect())
+        }
+        kittiwake_logql::Value::Matrix(matrix) => {
+            let series = matrix.into_iter().map(|(labels, floats)| MatrixSeries {
+                labels,
+                floats,
+                histograms: Vec::new(),
+            });
+            Value::Matrix(series.collect())
+        }
     }
+}
+
+fn push_matrix_series(out: &mut String, series: &MatrixSeries) {
+    out.push_str(r#"{"metric":"#);
+    push_json_labels(out, &series.labels);
+    if !series.floats.is_empty() {
+        out.push_str(r#","values":["#);
+        for (index, (time_ms, value)) in series.floats.iter().enumerate() {
+            if index > 0 {
+                out.push(',');
+            }
+            push_point(out, *time_ms, *value);
+        }
+        out.push(']');
+    }
+    if !series.histograms.is_empty() {
+        out.push_str(r#","histograms":["#);
+        for (index, (time_ms, histogram)) in series.histograms.iter().enumerate() {
+            if index > 0 {
+                out.push(',');
+            }
+            push_histogram(out, *time_ms, histogram);
+        }
+        out.push(']');
+    }
+    out.push('}');
+}
+
+/// `[time,{count,sum,buckets}]`; a bucket is which of its bounds belong to it (0 the upper, 1
+/// the lower, 2 none, 3 both), the bounds and the count. Empty buckets are left out.
+fn push_histogram(out: &mut String, time_ms: i64, histogram: &FloatHistogram) {
+    out.push('[');
+    push_seconds(out, time_ms);
+    out.push_str(r#",{"count":""#);
+    push_value(out, histogram.count);
+    out.push_str(r#"","sum":""#);
+    push_value(out, histogram.sum);
+    out.push('"');
+    let buckets = histogram.buckets().filter(|bucket| bucket.count != 0.0);
+    for (index, bucket) in buckets.enumerate() {
+        out.push_str(if index == 0 { r#","buckets":["# } else { "," });
+        let bounds = match (bucket.has_lower, bucket.has_upper) {
+            (false, true) => "0",
+            (true, false) => "1",
+            (false, false) => "2",
+            (true, true) => "3",
+        };
+        out.push('[');
+        out.push_str(bounds);
+        for value in [bucket.lower, bucket.upper, bucket.count] {
+            out.push_str(",\"");
+            push_value(out, value);
+            out.push('"');
+        }
+        out.push(']');
+    }
+    if histogram.buckets().any(|bucket| bucket.count != 0.0) {
+        out.push(']');
+    }
+    out.push_str("}]");
 }
 
 fn push_point(out: &mut String, time_ms: i64, value: f64) {

@@ -5,58 +5,22 @@
 //! (groups, pairs, the labels of results) is worked out once per series, not once per step. An
 //! instant query is one of a single step. This crate knows nothing of where series come from.
 
-mod aggregate;
 mod binary;
+mod count_values;
 mod grouping;
+mod groups;
+mod note;
+mod operator;
+mod rank;
+mod series;
 mod sum;
 
-use std::collections::HashMap;
-
-use kittiwake_model::Labels;
-
-pub use aggregate::{Aggregate, aggregate, fold, quantile};
-pub use binary::{
-    Arithmetic, BinaryError, Cardinality, Comparison, Matching, Operator, SetOp, binary, set,
-};
+pub use binary::{BinaryError, Cardinality, Fill, Matching, binary, is_metadata, set, with_scalar};
+pub use count_values::count_values;
 pub use grouping::Grouping;
+pub use groups::{Fold, Groups, add_to_mean, quantile};
+pub use note::{HistogramOperation, Note, Notes};
+pub use operator::{Arithmetic, Comparison, Operator, SetOp, Trim};
+pub use rank::{Rank, rank};
+pub use series::{SameLabels, Sample, Series, join_equal};
 pub use sum::CompensatedSum;
-
-/// Values of one series, one per step; `None` where it has none.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Series {
-    /// The series.
-    pub labels: Labels,
-    /// Its value at each step.
-    pub values: Vec<Option<f64>>,
-}
-
-/// Two series with the same labels have a value at the same step.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("vector cannot contain metrics with the same labelset")]
-pub struct SameLabels;
-
-/// Joins series that have the same labels, which must not meet at any step. Series without
-/// values go.
-pub fn join_equal(series: Vec<Series>) -> Result<Vec<Series>, SameLabels> {
-    let mut places: HashMap<Labels, usize> = HashMap::with_capacity(series.len());
-    let mut joined: Vec<Series> = Vec::with_capacity(series.len());
-    for one in series {
-        if one.values.iter().all(Option::is_none) {
-            continue;
-        }
-        let next = joined.len();
-        let place = *places.entry(one.labels.clone()).or_insert(next);
-        if place == next {
-            joined.push(one);
-            continue;
-        }
-        for (there, new) in joined[place].values.iter_mut().zip(one.values) {
-            match (&there, new) {
-                (Some(_), Some(_)) => return Err(SameLabels),
-                (None, Some(_)) => *there = new,
-                _ => {}
-            }
-        }
-    }
-    Ok(joined)
-}

@@ -21,6 +21,17 @@ impl CompensatedSum {
         self.sum = next;
     }
 
+    /// Multiplies the sum.
+    pub fn scale(&mut self, factor: f64) {
+        self.sum *= factor;
+        self.lost *= factor;
+    }
+
+    /// The sum as it was rounded, and what that lost.
+    pub fn parts(&self) -> (f64, f64) {
+        (self.sum, self.lost)
+    }
+
     /// The sum so far.
     pub fn value(&self) -> f64 {
         self.sum + self.lost

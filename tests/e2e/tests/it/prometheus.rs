@@ -1,10 +1,56 @@
 //! Beside a real Prometheus: it writes to Kittiwake, reads from it and federates it, and each
 //! scrapes the other.
 
-use crate::harness::{Prometheus, Server, oracle, wait_for};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::harness::{Api, Prometheus, Server, oracle, wait_for};
 
 const HISTOGRAM: &str =
     "histogram_count(prometheus_http_request_duration_seconds{handler=\"/metrics\",WHERE})";
+
+/// How long a sample may take from there to here.
+const ARRIVES: Duration = Duration::from_secs(30);
+
+/// What a query at a time answers: by labels, the value or histogram. `via` only says which way
+/// a series came.
+fn answers(api: &Api, query: &str, time: &str) -> BTreeMap<String, Value> {
+    let answer = api.get("/api/v1/query", &[("query", query), ("time", time)]);
+    let answer = answer.unwrap();
+    assert_eq!(answer.status, 200, "{query}: {}", answer.text);
+    let body = answer.json();
+    let result = body["data"]["result"].as_array().unwrap().iter();
+    let one = |s: &Value| {
+        let mut sample = s.clone();
+        let mut labels = sample.as_object_mut().unwrap().remove("metric").unwrap();
+        labels.as_object_mut().unwrap().remove("via");
+        (labels.to_string(), sample)
+    };
+    result.map(one).collect()
+}
+
+/// Both answer alike, native histograms included, about a moment that both have seen.
+fn assert_alike(ours: &Api, our_query: &str, theirs: &Api, their_query: &str) {
+    let now = theirs.value("vector(time())").unwrap();
+    let time = format!("{:.3}", now - 2.0);
+    let expected = answers(theirs, their_query, &time);
+    assert!(expected.len() > 500, "{} series only", expected.len());
+    let started = Instant::now();
+    loop {
+        let found = answers(ours, our_query, &time);
+        if started.elapsed() < ARRIVES && found != expected {
+            std::thread::sleep(Duration::from_millis(200));
+            continue;
+        }
+        for (labels, sample) in &expected {
+            assert_eq!(found.get(labels), Some(sample), "{labels} at {time}");
+        }
+        assert_eq!(found.len(), expected.len());
+        break;
+    }
+}
 
 #[test]
 fn prometheus_writes_and_reads_in_all_its_ways() {
@@ -34,6 +80,12 @@ fn prometheus_writes_and_reads_in_all_its_ways() {
             api.value(&format!("count({{via=\"{via}\"}})"))
                 .filter(|count| *count > 100.0)
         });
+    }
+    // The first staleness markers and late series of the start are over.
+    std::thread::sleep(Duration::from_secs(5));
+    for via in ["one", "two"] {
+        let query = format!("{{via=\"{via}\"}}");
+        assert_alike(&api, &query, &writer.api(), "{job=\"p\"}");
     }
     let metadata = wait_for("metadata", || {
         let params = [("metric", "prometheus_http_requests_total")];

@@ -1,0 +1,468 @@
+//! Expressions that work series by series: a selector, alone or below a function over its
+//! window, and what changes its values one by one. A series goes through all of it as it is
+//! read, on as many threads as the query may use.
+
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+use kittiwake_model::{Columns, FloatHistogram, Labels, STALE_NAN_BITS, SelectHint};
+use kittiwake_vector::{Fold, Grouping, Groups, Notes, Operator, Series, with_scalar};
+
+use super::range_call::RangeCall;
+use super::select::{Reader, at_steps, hint, split};
+use super::{Evaluator, Findings, Look, simple};
+use crate::ast::{Binary, Call, Edges, Expr, Place, Selector, ValueType};
+use crate::error::EvalError;
+
+/// Series are handed to threads in portions of so many, or of so many samples.
+const PORTION_SERIES: usize = 64;
+const PORTION_SAMPLES: usize = 64 << 10;
+/// Portions that may wait for a thread.
+const PORTIONS_WAITING: usize = 2;
+
+/// What gives the series.
+enum Leaf<'e> {
+    /// The newest sample at each step.
+    Newest,
+    /// A function over a window.
+    Window(RangeCall<'e>),
+}
+
+/// What is done with each value. A step's number comes with it.
+type Change = Box<dyn Fn(usize, f64) -> f64 + Send + Sync>;
+type HistogramChange = fn(&FloatHistogram) -> f64;
+
+enum Map<'e> {
+    /// Numbers are changed, histograms go.
+    Floats(Change),
+    /// Histograms become numbers, numbers go.
+    Histograms(HistogramChange),
+    Negate,
+    Scalar {
+        binary: &'e Binary,
+        scalars: Vec<f64>,
+        is_swapped: bool,
+        place: Place,
+    },
+}
+
+pub(super) struct Pipeline<'e, 'a> {
+    evaluator: Evaluator<'a>,
+    selector: &'e Selector,
+    look: Look,
+    hint: SelectHint,
+    skips_buckets: bool,
+    leaf: Leaf<'e>,
+    maps: Vec<Map<'e>>,
+}
+
+type Portion = Vec<(Labels, Columns)>;
+
+impl<'a> Evaluator<'a> {
+    /// The expression as a pipeline, if it works series by series.
+    pub(super) fn pipeline<'e>(
+        &self,
+        expr: &'e Expr,
+        findings: &mut Findings,
+    ) -> Result<Option<Pipeline<'e, 'a>>, EvalError> {
+        match expr {
+            Expr::Paren(paren) => self.pipeline(&paren.inner, findings),
+            Expr::Vector(selector) if selector.edges != Edges::Smoothed => Ok(Some(Pipeline {
+                evaluator: *self,
+                selector,
+                look: self.look(&selector.shift)?,
+                hint: SelectHint::default(),
+                skips_buckets: self.skips_buckets(),
+                leaf: Leaf::Newest,
+                maps: Vec::new(),
+            })),
+            Expr::Call(call) => self.call_pipeline(call, findings),
+            Expr::Unary(unary) if unary.is_negative => {
+                if unary.inner.value_type() != ValueType::Vector {
+                    return Ok(None);
+                }
+                let mut pipeline = self.pipeline(&unary.inner, findings)?;
+                if let Some(pipeline) = &mut pipeline {
+                    pipeline.maps.push(Map::Negate);
+                }
+                Ok(pipeline)
+            }
+            Expr::Binary(binary) => self.binary_pipeline(binary, expr.place(), findings),
+            _ => Ok(None),
+        }
+    }
+
+    fn call_pipeline<'e>(
+        &self,
+        call: &'e Call,
+        findings: &mut Findings,
+    ) -> Result<Option<Pipeline<'e, 'a>>, EvalError> {
+        if call.function.name == "absent_over_time" {
+            return Ok(None);
+        }
+        if let Some(range_call) = self.range_call(call, findings)? {
+            let Expr::Matrix(matrix) = range_call.arg else {
+                return Ok(None);
+            };
+            return Ok(Some(Pipeline {
+                evaluator: *self,
+                selector: &matrix.selector,
+                look: range_call.look,
+                hint: hint(call.function.name, range_call.range_ms),
+                skips_buckets: self.skips_buckets(),
+                leaf: Leaf::Window(range_call),
+                maps: Vec::new(),
+            }));
+        }
+        let Some(arg) = call.args.first() else {
+            return Ok(None);
+        };
+        let map = if let Some(stat) = simple::histogram_function(call.function.name) {
+            Map::Histograms(stat)
+        } else if let Some(change) = simple::float_function(call.function.name) {
+            Map::Floats(change)
+        } else if simple::takes_scalars(call.function.name) {
+            // Only below a selector: else the numbers would be evaluated twice.
+            if !can_be_pipeline(arg) {
+                return Ok(None);
+            }
+            let mut scalars = Vec::new();
+            for scalar in &call.args[1..] {
+                scalars.push(self.scalar(scalar, findings)?);
+            }
+            match simple::scalar_function(call.function.name, scalars) {
+                Some(change) => Map::Floats(change),
+                None => return Ok(None),
+            }
+        } else {
+            return Ok(None);
+        };
+        let mut pipeline = self.below(call).pipeline(arg, findings)?;
+        if let Some(pipeline) = &mut pipeline {
+            pipeline.maps.push(map);
+        }
+        Ok(pipeline)
+    }
+
+    /// For the arguments of a function: what it needs of histograms.
+    pub(super) fn below(&self, call: &Call) -> Self {
+        let name = call.function.name;
+        Self {
+            wants_stats: self.wants_stats
+                || matches!(name, "histogram_count" | "histogram_sum" | "histogram_avg"),
+            needs_buckets: self.needs_buckets
+                || matches!(
+                    name,
+                    "histogram_quantile" | "histogram_quantiles" | "histogram_fraction"
+                ),
+            ..*self
+        }
+    }
+
+    fn binary_pipeline<'e>(
+        &self,
+        binary: &'e Binary,
+        place: Place,
+        findings: &mut Findings,
+    ) -> Result<Option<Pipeline<'e, 'a>>, EvalError> {
+        let (left, right) = (binary.left.value_type(), binary.right.value_type());
+        let (series, scalar, is_swapped) = match (left, right) {
+            (ValueType::Vector, ValueType::Scalar) => (&binary.left, &binary.right, false),
+            (ValueType::Scalar, ValueType::Vector) => (&binary.right, &binary.left, true),
+            _ => return Ok(None),
+        };
+        if !can_be_pipeline(series) {
+            return Ok(None);
+        }
+        let below = self.below_operator(binary.op);
+        let scalars = below.scalar(scalar, findings)?;
+        let mut pipeline = below.pipeline(series, findings)?;
+        if let Some(pipeline) = &mut pipeline {
+            pipeline.maps.push(Map::Scalar {
+                binary,
+                scalars,
+                is_swapped,
+                place,
+            });
+        }
+        Ok(pipeline)
+    }
+
+    /// For the sides of an operator: what it needs of histograms.
+    pub(super) fn below_operator(&self, op: Operator) -> Self {
+        Self {
+            needs_buckets: self.needs_buckets || matches!(op, Operator::Trim(_)),
+            ..*self
+        }
+    }
+}
+
+/// Whether there is a selector below, with only what works series by series above it.
+fn can_be_pipeline(expr: &Expr) -> bool {
+    match expr {
+        Expr::Paren(paren) => can_be_pipeline(&paren.inner),
+        Expr::Unary(unary) => can_be_pipeline(&unary.inner),
+        Expr::Vector(selector) => selector.edges != Edges::Smoothed,
+        Expr::Binary(binary) => match (binary.left.value_type(), binary.right.value_type()) {
+            (ValueType::Vector, ValueType::Scalar) => can_be_pipeline(&binary.left),
+            (ValueType::Scalar, ValueType::Vector) => can_be_pipeline(&binary.right),
+            _ => false,
+        },
+        Expr::Call(call) => {
+            let name = call.function.name;
+            let is_map = simple::histogram_function(name).is_some()
+                || simple::float_function(name).is_some()
+                || simple::takes_scalars(name);
+            let is_window = call.args.iter().any(|arg| matches!(arg, Expr::Matrix(_)));
+            (is_window && name != "absent_over_time")
+                || (is_map && call.args.first().is_some_and(can_be_pipeline))
+        }
+        _ => false,
+    }
+}
+
+impl Pipeline<'_, '_> {
+    fn open(&self) -> Result<Reader<'_>, EvalError> {
+        let lookback = self.evaluator.query.options.lookback_ms;
+        let (back, ahead) = match &self.leaf {
+            Leaf::Newest => (lookback, 0),
+            Leaf::Window(call) => (call.range_ms + call.back_ms(), call.ahead_ms()),
+        };
+        let hint = self.hint.clone();
+        let matchers = &self.selector.matchers;
+        self.evaluator
+            .open(matchers, self.look, back, ahead, hint, self.skips_buckets)
+    }
+
+    /// One series through all of it.
+    fn compute(
+        &self,
+        labels: Labels,
+        columns: Columns,
+        findings: &mut Findings,
+    ) -> Result<Option<Series>, EvalError> {
+        let evaluator = &self.evaluator;
+        let mut series = match &self.leaf {
+            Leaf::Newest => at_steps(
+                labels,
+                &columns,
+                evaluator.steps,
+                self.look,
+                evaluator.query.options.lookback_ms,
+                self.skips_buckets,
+                findings,
+            ),
+            Leaf::Window(call) => {
+                let raw = split(labels, columns, self.skips_buckets);
+                call.series(evaluator, &raw, findings)?
+            }
+        };
+        for map in &self.maps {
+            apply(map, evaluator, &mut series, findings);
+        }
+        Ok((!series.is_empty()).then_some(series))
+    }
+
+    /// All series, in order of their labels.
+    pub(super) fn collect(&self, findings: &mut Findings) -> Result<Vec<Series>, EvalError> {
+        let evaluator = &self.evaluator;
+        let keep = |kept: &mut Vec<Series>, series: Series| {
+            evaluator.hold(std::slice::from_ref(&series))?;
+            kept.push(series);
+            Ok(())
+        };
+        let parts = self.run(findings, Vec::new, keep)?;
+        let mut all: Vec<Series> = parts.into_iter().flatten().collect();
+        all.sort_by(|a, b| a.labels.cmp(&b.labels));
+        let is_twice = |pair: &[Series]| pair[0].labels == pair[1].labels;
+        if all.windows(2).any(is_twice) && !evaluator.query.options.delays_name_removal {
+            return Ok(kittiwake_vector::join_equal(all)?);
+        }
+        Ok(all)
+    }
+
+    /// Folds all series into groups without keeping them.
+    pub(super) fn fold(
+        &self,
+        fold: Fold,
+        grouping: &Grouping,
+        findings: &mut Findings,
+    ) -> Result<Groups, EvalError> {
+        let steps = self.evaluator.steps.count;
+        let start = || (Groups::new(fold, grouping.clone(), steps), Vec::new());
+        let evaluator = &self.evaluator;
+        let add = |(groups, aside): &mut (Groups, Vec<Series>), series: Series| {
+            // What is not put together exactly from parts waits for the end.
+            if series.histograms.is_empty() && Groups::can_merge(fold) {
+                let before = groups.size_bytes();
+                groups.add(series);
+                let more = groups.size_bytes() - before;
+                evaluator.query.context.hold_memory(more as u64)?;
+            } else {
+                evaluator.hold(std::slice::from_ref(&series))?;
+                aside.push(series);
+            }
+            Ok(())
+        };
+        let mut parts = self.run(findings, start, add)?.into_iter();
+        let (mut groups, mut aside) = parts.next().unwrap_or_else(start);
+        for (part, more) in parts {
+            groups.merge(part);
+            aside.extend(more);
+        }
+        aside.sort_by(|a, b| a.labels.cmp(&b.labels));
+        for series in aside {
+            groups.add(series);
+        }
+        Ok(groups)
+    }
+
+    /// Reads all series and gives each, computed, to `add` with the state of its thread.
+    fn run<S: Send>(
+        &self,
+        findings: &mut Findings,
+        start: impl Fn() -> S + Sync,
+        add: impl Fn(&mut S, Series) -> Result<(), EvalError> + Sync,
+    ) -> Result<Vec<S>, EvalError> {
+        let mut reader = self.open()?;
+        let first = next_portion(&mut reader)?;
+        let work = |portion: Portion, state: &mut S, findings: &mut Findings| {
+            for (labels, columns) in portion {
+                self.evaluator.query.context.check()?;
+                if let Some(series) = self.compute(labels, columns, findings)? {
+                    add(state, series)?;
+                }
+            }
+            Ok::<(), EvalError>(())
+        };
+        let threads = self.evaluator.query.options.threads_max;
+        let mut second = Vec::new();
+        if !first.is_empty() {
+            second = next_portion(&mut reader)?;
+        }
+        if second.is_empty() || threads < 2 {
+            let mut state = start();
+            let mut portions = vec![second, first];
+            while let Some(portion) = portions.pop() {
+                let is_last = portion.is_empty();
+                work(portion, &mut state, findings)?;
+                if portions.is_empty() && !is_last {
+                    portions.push(next_portion(&mut reader)?);
+                }
+            }
+            return Ok(vec![state]);
+        }
+        let steps = self.evaluator.steps;
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..threads)
+                .map(|_| {
+                    let (sender, receiver) = sync_channel::<Portion>(PORTIONS_WAITING);
+                    let (start, work) = (&start, &work);
+                    let worker = scope.spawn(move || {
+                        let (mut state, mut findings) = (start(), Findings::new(steps));
+                        for portion in receiver {
+                            work(portion, &mut state, &mut findings)?;
+                        }
+                        Ok::<_, EvalError>((state, findings))
+                    });
+                    (sender, worker)
+                })
+                .collect();
+            let (senders, workers): (Vec<_>, Vec<_>) = workers.into_iter().unzip();
+            let read = distribute(&mut reader, [first, second], &senders);
+            drop(senders);
+            let mut states = Vec::with_capacity(threads);
+            for worker in workers {
+                let done = worker
+                    .join()
+                    .map_err(|_| EvalError::new("evaluation failed unexpectedly"))?;
+                let (state, found) = done?;
+                findings.merge(found);
+                states.push(state);
+            }
+            read.map(|()| states)
+        })
+    }
+}
+
+/// Gives portions to the threads in turn, so that the same thread gets the same series in each
+/// run. A thread that has failed takes no more.
+fn distribute(
+    reader: &mut Reader<'_>,
+    first: [Portion; 2],
+    senders: &[SyncSender<Portion>],
+) -> Result<(), EvalError> {
+    let mut turn = senders.iter().cycle();
+    let mut send = |portion| {
+        turn.next()
+            .is_some_and(|sender| sender.send(portion).is_ok())
+    };
+    for portion in first {
+        if !send(portion) {
+            return Ok(());
+        }
+    }
+    loop {
+        let portion = next_portion(reader)?;
+        if portion.is_empty() || !send(portion) {
+            return Ok(());
+        }
+    }
+}
+
+fn next_portion(reader: &mut Reader<'_>) -> Result<Portion, EvalError> {
+    let mut portion = Vec::new();
+    let mut samples = 0;
+    while portion.len() < PORTION_SERIES && samples < PORTION_SAMPLES {
+        let Some((labels, columns)) = reader.next()? else {
+            break;
+        };
+        samples += columns.len();
+        portion.push((labels, columns));
+    }
+    Ok(portion)
+}
+
+fn apply(map: &Map<'_>, evaluator: &Evaluator<'_>, series: &mut Series, findings: &mut Findings) {
+    match map {
+        Map::Floats(change) => {
+            for (step, value) in series.floats.iter_mut().enumerate() {
+                if value.to_bits() != STALE_NAN_BITS {
+                    *value = change(step, *value);
+                }
+            }
+            series.drop_histograms();
+            evaluator.drop_name(series);
+        }
+        Map::Histograms(change) => {
+            simple::histograms_to_floats(series, *change);
+            evaluator.drop_name(series);
+        }
+        Map::Negate => {
+            simple::negate(series);
+            evaluator.drop_name(series);
+        }
+        Map::Scalar {
+            binary,
+            scalars,
+            is_swapped,
+            place,
+        } => {
+            let mut notes = Notes::default();
+            let returns_bool = binary.returns_bool;
+            with_scalar(
+                binary.op,
+                returns_bool,
+                series,
+                scalars,
+                *is_swapped,
+                &mut notes,
+            );
+            for note in notes {
+                findings.annotations.note(note, binary.op.as_str(), *place);
+            }
+            if returns_bool || matches!(binary.op, Operator::Arithmetic(_)) {
+                evaluator.drop_name(series);
+            }
+        }
+    }
+}

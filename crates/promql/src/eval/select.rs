@@ -1,0 +1,323 @@
+//! Reading series for selectors, each once for all steps.
+
+use std::sync::Arc;
+
+use kittiwake_model::histogram::ResetHint;
+use kittiwake_model::{
+    Columns, FloatHistogram, Labels, Matcher, STALE_NAN_BITS, Select, SelectHint, SeriesCursor,
+    TimeRange, is_stale_nan, stale_nan,
+};
+use kittiwake_vector::Series;
+
+use super::{Evaluator, Findings, Look, Steps};
+use crate::MatrixSeries;
+use crate::ast::{Edges, Matrix, Selector};
+use crate::error::EvalError;
+
+/// A native histogram of a series.
+#[derive(Debug, Clone)]
+pub(super) struct HistogramPoint {
+    pub(super) time: i64,
+    pub(super) histogram: Arc<FloatHistogram>,
+    /// When its counting began; 0 is not known.
+    pub(super) start: i64,
+}
+
+/// Numbers of a series in order of time.
+#[derive(Debug, Clone, Default)]
+pub(super) struct FloatPoints {
+    pub(super) times: Vec<i64>,
+    pub(super) values: Vec<f64>,
+    /// When the counting of each began; empty where it is known of none.
+    pub(super) starts: Vec<i64>,
+}
+
+/// A series as it was read, without stale markers, for windows.
+#[derive(Debug)]
+pub(super) struct Raw {
+    pub(super) labels: Labels,
+    pub(super) drops_name: bool,
+    pub(super) floats: FloatPoints,
+    pub(super) histograms: Vec<HistogramPoint>,
+}
+
+/// Reads the series of one selector.
+pub(super) struct Reader<'a> {
+    evaluator: Evaluator<'a>,
+    cursor: Box<dyn SeriesCursor>,
+    /// Only counts and sums of histograms are wanted.
+    skips_buckets: bool,
+}
+
+impl<'a> Evaluator<'a> {
+    /// Opens the series of a selector with samples in `first - back < time <= last + ahead`,
+    /// where first and last are what the steps look at.
+    pub(super) fn open(
+        &self,
+        matchers: &[Matcher],
+        look: Look,
+        back_ms: i64,
+        ahead_ms: i64,
+        hint: SelectHint,
+        skips_buckets: bool,
+    ) -> Result<Reader<'a>, EvalError> {
+        let first = self.looked(0, look);
+        let last = self.looked(self.steps.count.saturating_sub(1), look);
+        let range = TimeRange::new(
+            first.saturating_sub(back_ms).saturating_add(1),
+            last.saturating_add(ahead_ms),
+        );
+        let select = Select {
+            matchers: matchers.to_vec(),
+            range,
+            step_ms: self.steps.step_ms,
+            hint,
+            limit: 0,
+        };
+        Ok(Reader {
+            evaluator: *self,
+            cursor: self.query.store.select(&select, self.query.context)?,
+            skips_buckets,
+        })
+    }
+
+    /// A range selector at one time.
+    pub(super) fn matrix(
+        &self,
+        matrix: &Matrix,
+        findings: &mut Findings,
+    ) -> Result<Vec<MatrixSeries>, EvalError> {
+        let range_ms = self.length(&matrix.range, false)?;
+        let look = self.look(&matrix.selector.shift)?;
+        let lookback = self.query.options.lookback_ms;
+        let (back, ahead) = match matrix.selector.edges {
+            Edges::Plain => (0, 0),
+            Edges::Anchored => (lookback, 0),
+            Edges::Smoothed => (lookback, lookback),
+        };
+        let hint = SelectHint {
+            window_ms: range_ms,
+            ..SelectHint::default()
+        };
+        let matchers = &matrix.selector.matchers;
+        let mut reader = self.open(matchers, look, range_ms + back, ahead, hint, false)?;
+        let end = self.looked(0, look);
+        let mut result = Vec::new();
+        while let Some((labels, columns)) = reader.next()? {
+            let raw = reader.raw(labels, columns);
+            let mut floats: Vec<(i64, f64)> = raw
+                .floats
+                .times
+                .iter()
+                .copied()
+                .zip(raw.floats.values)
+                .collect();
+            if matrix.selector.edges != Edges::Plain && !raw.histograms.is_empty() {
+                let word = if matrix.selector.edges == Edges::Anchored {
+                    "anchored"
+                } else {
+                    "smoothed"
+                };
+                return Err(EvalError::new(format!(
+                    "{word} modifier is not supported with histograms"
+                )));
+            }
+            if matrix.selector.edges != Edges::Plain {
+                let is_smoothed = matrix.selector.edges == Edges::Smoothed;
+                floats = super::extended::extend(&floats, end - range_ms, end, is_smoothed);
+            }
+            let histograms = raw.histograms.into_iter();
+            let histograms: Vec<_> = histograms.map(|p| (p.time, p.histogram)).collect();
+            let sizes = histograms.iter().map(|(_, h)| h.size_in_samples());
+            findings.samples[0] += (floats.len() + sizes.sum::<usize>()) as u64;
+            if !floats.is_empty() || !histograms.is_empty() {
+                result.push(MatrixSeries {
+                    labels: raw.labels,
+                    floats,
+                    histograms,
+                });
+            }
+        }
+        result.sort_by(|a, b| a.labels.cmp(&b.labels));
+        Ok(result)
+    }
+}
+
+impl Reader<'_> {
+    /// The next series with its samples in range.
+    pub(super) fn next(&mut self) -> Result<Option<(Labels, Columns)>, EvalError> {
+        while let Some(labels) = self.cursor.next_series()? {
+            let mut columns = Columns::default();
+            while self.cursor.next_batch(&mut columns)? {}
+            if columns.is_empty() {
+                continue;
+            }
+            if !columns.histograms.is_empty() {
+                // The store counted each as one.
+                let sizes = columns.histograms.iter().map(|(_, h)| {
+                    let counts = h.positive_spans.len() + h.negative_spans.len();
+                    (counts + h.custom_bounds.len()) as u64 / 2 + 10
+                });
+                self.evaluator.query.context.count_samples(sizes.sum())?;
+            }
+            return Ok(Some((labels, columns)));
+        }
+        Ok(None)
+    }
+
+    /// Samples for windows.
+    pub(super) fn raw(&self, labels: Labels, columns: Columns) -> Raw {
+        split(labels, columns, self.skips_buckets)
+    }
+}
+
+/// Numbers and histograms apart, without stale markers.
+pub(super) fn split(labels: Labels, columns: Columns, skips_buckets: bool) -> Raw {
+    let is_plain = columns.histograms.is_empty()
+        && !columns.values.iter().any(|v| v.to_bits() == STALE_NAN_BITS);
+    if is_plain {
+        return Raw {
+            labels,
+            drops_name: false,
+            floats: FloatPoints {
+                times: columns.times,
+                values: columns.values,
+                starts: columns.starts,
+            },
+            histograms: Vec::new(),
+        };
+    }
+    let converted = convert(&columns, skips_buckets);
+    let mut floats = FloatPoints::default();
+    let mut histograms = Vec::with_capacity(converted.len());
+    let mut next = converted.into_iter().peekable();
+    for (index, time) in columns.times.iter().enumerate() {
+        let start = columns.starts.get(index).copied().unwrap_or(0);
+        if let Some((_, histogram)) = next.next_if(|(at, _)| *at as usize == index) {
+            if !is_stale_nan(histogram.sum) {
+                histograms.push(HistogramPoint {
+                    time: *time,
+                    histogram,
+                    start,
+                });
+            }
+        } else if !is_stale_nan(columns.values[index]) {
+            floats.times.push(*time);
+            floats.values.push(columns.values[index]);
+            if !columns.starts.is_empty() {
+                floats.starts.push(start);
+            }
+        }
+    }
+    Raw {
+        labels,
+        drops_name: false,
+        floats,
+        histograms,
+    }
+}
+
+/// The histograms of columns, to calculate with. Without buckets, each says itself whether the
+/// counter was reset before it, since that can no longer be seen.
+fn convert(columns: &Columns, skips_buckets: bool) -> Vec<(u32, Arc<FloatHistogram>)> {
+    let mut last: Option<FloatHistogram> = None;
+    let converted = columns.histograms.iter().map(|(index, histogram)| {
+        let whole = FloatHistogram::from(histogram.as_ref());
+        if !skips_buckets || is_stale_nan(whole.sum) {
+            return (*index, Arc::new(whole));
+        }
+        let mut stats = whole.without_buckets();
+        if stats.reset_hint == ResetHint::Unknown
+            && let Some(last) = &last
+        {
+            stats.reset_hint = if whole.is_reset_after(last) {
+                ResetHint::Yes
+            } else {
+                ResetHint::No
+            };
+        }
+        let hint = stats.reset_hint;
+        last = Some(FloatHistogram {
+            reset_hint: hint,
+            ..whole
+        });
+        (*index, Arc::new(stats))
+    });
+    converted.collect()
+}
+
+/// For each step the newest sample that is not older than the lookback; a stale marker ends a
+/// series. `each` is called with the step and the index of the sample.
+pub(super) fn newest(
+    times: &[i64],
+    steps: Steps,
+    look: Look,
+    lookback_ms: i64,
+    mut each: impl FnMut(usize, usize),
+) {
+    let mut end = 0;
+    for step in 0..steps.count {
+        let at = match look.fixed {
+            Some(at) => at,
+            None => steps.at(step).saturating_sub(look.offset_ms),
+        };
+        while end < times.len() && times[end] <= at {
+            end += 1;
+        }
+        if end > 0 && times[end - 1] > at.saturating_sub(lookback_ms) {
+            each(step, end - 1);
+        }
+    }
+}
+
+/// A series at each step.
+pub(super) fn at_steps(
+    labels: Labels,
+    columns: &Columns,
+    steps: Steps,
+    look: Look,
+    lookback_ms: i64,
+    skips_buckets: bool,
+    findings: &mut Findings,
+) -> Series {
+    let mut series = Series::of(labels, vec![stale_nan(); steps.count]);
+    if columns.histograms.is_empty() {
+        newest(&columns.times, steps, look, lookback_ms, |step, index| {
+            // A stale marker is what stands for no value.
+            let value = columns.values[index];
+            series.floats[step] = value;
+            findings.samples[step] += u64::from(value.to_bits() != STALE_NAN_BITS);
+        });
+        return series;
+    }
+    let converted = convert(columns, skips_buckets);
+    newest(&columns.times, steps, look, lookback_ms, |step, index| {
+        let place = converted.binary_search_by_key(&(index as u32), |(at, _)| *at);
+        let Ok(place) = place else {
+            let value = columns.values[index];
+            series.floats[step] = value;
+            findings.samples[step] += u64::from(value.to_bits() != STALE_NAN_BITS);
+            return;
+        };
+        let histogram = &converted[place].1;
+        if !is_stale_nan(histogram.sum) {
+            findings.samples[step] += histogram.size_in_samples() as u64;
+            series.set_histogram(step, Arc::clone(histogram));
+        }
+    });
+    series
+}
+
+/// The hint for a selector below a function.
+pub(super) fn hint(function: &str, window_ms: i64) -> SelectHint {
+    SelectHint {
+        function: (!function.is_empty()).then(|| function.to_owned()),
+        window_ms,
+        grouping: None,
+    }
+}
+
+/// The matchers of a selector.
+pub(super) fn matchers(selector: &Selector) -> &[Matcher] {
+    &selector.matchers
+}

@@ -1,0 +1,50 @@
+//! Prometheus' own scripts, through memory.
+//!
+//! They are data beside the project; a checkout without them skips these tests and says so.
+
+// A test's way to fail; the lint knows test functions only, not what they share.
+#![allow(clippy::unwrap_used)]
+
+#[path = "it/altered.rs"]
+mod altered;
+#[path = "it/oracle.rs"]
+mod oracle;
+#[path = "it/runner.rs"]
+mod runner;
+
+use std::path::PathBuf;
+
+use kittiwake_promqltest::{Memory, Outcome, run, scripts};
+
+/// The scripts with their texts; `None` when there are none beside the checkout.
+fn conformance() -> Option<Vec<(PathBuf, String)>> {
+    let dir = std::env::var_os("CONFORMANCE_DIR").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/conformance"),
+        PathBuf::from,
+    );
+    if !dir.exists() {
+        eprintln!("SKIPPED: no conformance data; CONFORMANCE_DIR names its folder");
+        return None;
+    }
+    let files = scripts(&dir.join("promql")).unwrap();
+    assert!(!files.is_empty(), "no scripts in {}", dir.display());
+    let read = |file: PathBuf| {
+        let text = std::fs::read_to_string(&file).unwrap();
+        (file, text)
+    };
+    Some(files.into_iter().map(read).collect())
+}
+
+#[test]
+fn every_script_passes() {
+    let Some(scripts) = conformance() else { return };
+    let mut total = Outcome::default();
+    for (file, text) in scripts {
+        total.merge(run(&file, &text, &mut Memory::default()));
+    }
+    for failure in &total.failures {
+        eprintln!("{failure}");
+    }
+    assert!(total.failures.is_empty(), "{} failed", total.failures.len());
+    assert!(total.passed > 0);
+}
