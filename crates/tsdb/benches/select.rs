@@ -56,7 +56,11 @@ fn run(store: &Store, what: &str, matchers: Vec<Matcher>, range: TimeRange) {
 
 fn main() {
     let is_bench = std::env::args().any(|a| a == "--bench");
-    let (series, rounds) = if is_bench { (10_400, 1440) } else { (104, 20) };
+    let (series, rounds) = if is_bench {
+        (10_400, 1440_i64)
+    } else {
+        (104, 20)
+    };
     let dir = tempfile::tempdir().unwrap();
     let options = Options {
         retention_ms: 0,
@@ -84,11 +88,11 @@ fn main() {
             }
             let step = (i as u64 * 7919 + round as u64 * 104_729) % 1000;
             values[i] += step;
-            batch.sample(START_MS + round as i64 * 15_000, values[i] as f64);
+            batch.sample(START_MS + round * 15_000, values[i] as f64);
         }
         store.write(&batch, None).unwrap();
     }
-    let end = START_MS + rounds as i64 * 15_000;
+    let end = START_MS + rounds * 15_000;
     let all = TimeRange::new(START_MS, end);
     let hour = TimeRange::new(end - 3_600_000, end);
     let one = || vec![Matcher::equal("__name__", "container_metric_07_total")];
