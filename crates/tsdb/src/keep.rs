@@ -285,10 +285,20 @@ impl Store {
         (done.dictionary, series)
     }
 
+    /// Blocks to be merged. What they make spans a tenth of the retention at most, so that
+    /// little outlives it.
+    pub(crate) fn candidates(&self, manifest: &Manifest) -> Option<std::ops::Range<usize>> {
+        let span_max = match self.options.retention_ms {
+            0 => i64::MAX,
+            retention => retention / 10,
+        };
+        manifest.candidates_within(compaction::SAMPLES_MAX, span_max)
+    }
+
     /// Merges neighbouring blocks of one level into one of the next. `false`: nothing to do.
     fn compact(&self) -> Result<bool, OpenError> {
         let mut manifest = self.manifest.lock();
-        let Some(range) = manifest.candidates(compaction::SAMPLES_MAX) else {
+        let Some(range) = self.candidates(&manifest) else {
             return Ok(false);
         };
         self.merge(&mut manifest, range)?;

@@ -212,11 +212,13 @@ impl MetricsStore for Store {
             for series in index.select(&select.matchers, range) {
                 let part = Part::Block(at as u32, series);
                 found.add(index.labels(series), part, is_single);
+                found.check(context)?;
             }
             context.check()?;
         }
         for (labels, part) in of_head {
             found.add(labels, part, is_single);
+            found.check(context)?;
         }
         let mut found = found.series;
         if select.limit > 0 && found.len() > select.limit {
@@ -360,6 +362,15 @@ struct Found {
 }
 
 impl Found {
+    /// Fails before far more series are held than a query may touch.
+    fn check(&self, context: &QueryContext) -> Result<(), StoreError> {
+        let len = self.series.len() as u64;
+        if context.series_max > 0 && len > context.series_max {
+            return context.count_series(len);
+        }
+        Ok(())
+    }
+
     /// Adds a part; `is_new` says that no part of this series was added before.
     fn add(&mut self, labels: Labels, part: Part, is_new: bool) {
         if !is_new {

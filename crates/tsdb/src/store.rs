@@ -28,7 +28,6 @@ use twox_hash::XxHash3_128;
 
 use crate::block::{Block, BlockCache, BlockError};
 use crate::cache::Cache;
-use crate::compaction;
 use crate::exemplars::{Exemplars, MetadataTable};
 use crate::head::{Accepted, Generation};
 use crate::registry::{PairRef, Registry, SeriesRef};
@@ -377,7 +376,7 @@ impl Store {
         let is_compaction_due = self
             .manifest
             .try_lock()
-            .is_none_or(|m| m.candidates(compaction::SAMPLES_MAX).is_some());
+            .is_none_or(|m| self.candidates(&m).is_some());
         let state = self.state.read();
         let count = |c: &AtomicU64| c.load(Ordering::Relaxed);
         let compactions =
