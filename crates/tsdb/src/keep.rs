@@ -432,6 +432,7 @@ impl Store {
                 state.registry.let_go(pair);
             }
         }
+        state.registry.find_free();
         learn_replayed(&mut writer, &state);
         Ok(())
     }

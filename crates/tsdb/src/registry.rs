@@ -231,7 +231,8 @@ impl Registry {
     }
 
     /// Makes a series known under the number that a log gives it, by pairs that are held.
-    /// Whatever had that number ended before. `false`: the pairs are no labels.
+    /// Whatever had that number ended before. `false`: the pairs are no labels. After the last
+    /// one comes [`Registry::find_free`].
     pub(crate) fn restore(&mut self, series: SeriesRef, pairs: &[PairRef]) -> bool {
         let mut hasher = SeriesHasher::new(self.key);
         for pair in pairs {
@@ -253,13 +254,14 @@ impl Registry {
         if !is_right && !self.are_labels(pairs) {
             return false;
         }
-        if (series as usize) < self.slots.len() {
-            self.free.retain(|f| *f != series);
-        }
-        let len = self.slots.len() as SeriesRef;
-        self.free.extend(len..series.max(len));
         self.put(series, pairs, hash, false);
         true
+    }
+
+    /// Finds the numbers that are free once a log was replayed: it names them in any order.
+    pub(crate) fn find_free(&mut self) {
+        let unused = self.slots.iter().enumerate().filter(|(_, s)| s.set == NONE);
+        self.free = unused.map(|(number, _)| number as SeriesRef).collect();
     }
 
     fn is_name_in_place(&self, pairs: &[PairRef], name: PairRef) -> bool {
@@ -701,6 +703,7 @@ mod tests {
             let mut got = again.select(&matchers);
             got.sort_unstable();
             prop_assert_eq!(got, want);
+            again.find_free();
             let fresh = Labels::from_pairs([("new", "1")]).unwrap();
             let (series, is_new) = again.insert(&fresh);
             prop_assert!(is_new && registry.labels(series).is_none());
