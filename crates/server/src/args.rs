@@ -10,6 +10,8 @@ use clap::{Parser, Subcommand};
 use kittiwake_collector::logging;
 use kittiwake_config::parse_duration;
 
+use crate::tsdb_command::TsdbCommand;
+
 /// Metrics and logs of every container on every host.
 #[derive(Debug, Parser)]
 #[command(name = "kittiwake", version, about, disable_help_subcommand = true)]
@@ -24,7 +26,7 @@ pub struct Args {
 
     /// Where metrics and logs are stored [default: /var/lib/kittiwake for root, else
     /// $XDG_DATA_HOME/kittiwake]
-    #[arg(long = "storage.path", value_name = "DIR")]
+    #[arg(long = "storage.path", value_name = "DIR", global = true)]
     pub storage_path: Option<PathBuf>,
 
     /// How long metrics and logs are kept; 0 keeps all
@@ -130,6 +132,9 @@ pub struct Args {
 pub enum Command {
     /// Ask the server at --web.listen-address whether it is healthy; for container health checks
     Health,
+    /// Work on the metrics store of a server that is stopped
+    #[command(subcommand)]
+    Tsdb(TsdbCommand),
 }
 
 impl Args {
