@@ -31,6 +31,7 @@ pub use names::NameScheme;
 pub use otlp::{OtlpConfig, TranslationStrategy};
 pub use prometheus::PrometheusConfig;
 pub use relabel::{Action, RelabelConfig, RelabelError, apply};
+pub use scalar::parse_size;
 pub use scrape::{
     DockerDiscovery, Escaping, FileDiscovery, Formats, Limits, ScrapeConfig, ScrapeProtocol,
 };

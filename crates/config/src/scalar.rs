@@ -39,7 +39,7 @@ const UNITS: [(&str, u32); 13] = [
 ];
 
 /// Reads a size in bytes. A number without a unit is refused, except 0.
-pub(crate) fn parse_size(text: &str) -> Option<u64> {
+pub fn parse_size(text: &str) -> Option<u64> {
     if text == "0" {
         return Some(0);
     }

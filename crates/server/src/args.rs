@@ -8,7 +8,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
 use kittiwake_collector::logging;
-use kittiwake_config::parse_duration;
+use kittiwake_config::{parse_duration, parse_size};
+
+use crate::tsdb_command::TsdbCommand;
 
 /// Metrics and logs of every container on every host.
 #[derive(Debug, Parser)]
@@ -24,7 +26,7 @@ pub struct Args {
 
     /// Where metrics and logs are stored [default: /var/lib/kittiwake for root, else
     /// $XDG_DATA_HOME/kittiwake]
-    #[arg(long = "storage.path", value_name = "DIR")]
+    #[arg(long = "storage.path", value_name = "DIR", global = true)]
     pub storage_path: Option<PathBuf>,
 
     /// How long metrics and logs are kept; 0 keeps all
@@ -34,6 +36,22 @@ pub struct Args {
         default_value = "30d"
     )]
     pub retention: String,
+
+    /// Bytes of metrics that are kept at most, like 50GB; the oldest go. 0 keeps all
+    #[arg(
+        long = "storage.retention.size",
+        value_name = "SIZE",
+        default_value = "0"
+    )]
+    pub retention_size: String,
+
+    /// Bytes of stored metrics that are held in memory for queries
+    #[arg(
+        long = "storage.cache.size",
+        value_name = "SIZE",
+        default_value = "64MB"
+    )]
+    pub cache_size: String,
 
     /// Address to listen on
     #[arg(
@@ -130,6 +148,9 @@ pub struct Args {
 pub enum Command {
     /// Ask the server at --web.listen-address whether it is healthy; for container health checks
     Health,
+    /// Work on the metrics store of a server that is stopped
+    #[command(subcommand)]
+    Tsdb(TsdbCommand),
 }
 
 impl Args {
@@ -164,6 +185,11 @@ impl Args {
         Ok(i64::try_from(duration.as_millis())?)
     }
 
+    /// The value of a flag that is a number of bytes.
+    pub fn size(&self, flag: &str, text: &str) -> Result<u64> {
+        parse_size(text).with_context(|| format!("--{flag} {text:?}: write a size like 512MB"))
+    }
+
     /// All flags and their values, as `/api/v1/status/flags` shows them.
     pub fn flags(&self) -> BTreeMap<String, String> {
         let path = |path: &Option<PathBuf>| {
@@ -176,6 +202,8 @@ impl Args {
             ("config.file", path(&self.config_file)),
             ("storage.path", path(&storage)),
             ("storage.retention.time", self.retention.clone()),
+            ("storage.retention.size", self.retention_size.clone()),
+            ("storage.cache.size", self.cache_size.clone()),
             ("web.listen-address", self.listen_address.clone()),
             ("web.config.file", path(&self.web_config_file)),
             ("web.external-url", text(&self.external_url)),
@@ -254,6 +282,9 @@ mod tests {
         let retention = |t: &str| parse(&["--storage.retention.time", t]).retention_ms();
         assert_eq!(retention("1d").unwrap(), 86_400_000);
         assert_eq!(retention("0").unwrap(), 0);
+        let args = parse(&[]);
+        assert_eq!(args.size("x", &args.cache_size).unwrap(), 64 << 20);
+        assert!(args.size("x", "many").is_err());
         assert!(retention("x").unwrap_err().to_string().contains("30d"));
         assert!(Args::try_parse_from(["kittiwake", "--nonsense"]).is_err());
     }

@@ -31,4 +31,5 @@ pub mod series_api;
 pub mod status_api;
 pub mod tail;
 pub mod targets_api;
+pub mod tsdb_command;
 pub mod write_api;

@@ -4,12 +4,13 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use kittiwake_server::args::{Args, Command};
-use kittiwake_server::run;
+use kittiwake_server::{run, tsdb_command};
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let done = match args.command {
+    let done = match &args.command {
         Some(Command::Health) => run::health(&args),
+        Some(Command::Tsdb(command)) => tsdb_command::run(&args, command),
         None => run::serve(&args),
     };
     match done {

@@ -96,6 +96,8 @@ async fn serve_on(args: &Args) -> Result<()> {
         storage.join("metrics"),
         metrics_of::Options {
             retention_ms,
+            retention_bytes: args.size("storage.retention.size", &args.retention_size)?,
+            cache_bytes: usize::try_from(args.size("storage.cache.size", &args.cache_size)?)?,
             ..metrics_of::Options::default()
         },
     )

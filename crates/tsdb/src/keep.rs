@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::SyncSender;
 
-use kittiwake_journal::{FileMeta, JournalError, Manifest};
+use kittiwake_journal::{FileMeta, JournalError, Manifest, Sequence};
 use kittiwake_model::Columns;
 
 use crate::block::{Block, BlockWriter};
@@ -22,6 +23,8 @@ const IDLE_MS: i64 = 3_600_000;
 /// A head that holds more time than has passed was filled from elsewhere. When nothing comes
 /// for this long it is flushed, so that a load leaves neither memory nor log behind.
 const QUIET_NS: u64 = 20_000_000_000;
+/// Frames of the log that are decoded before they are applied.
+const FRAMES_AHEAD: usize = 8;
 /// Bytes of memory that each series of the head may take before a flush.
 const SERIES_BYTES: usize = 192;
 
@@ -282,10 +285,20 @@ impl Store {
         (done.dictionary, series)
     }
 
+    /// Blocks to be merged. What they make spans a tenth of the retention at most, so that
+    /// little outlives it.
+    pub(crate) fn candidates(&self, manifest: &Manifest) -> Option<std::ops::Range<usize>> {
+        let span_max = match self.options.retention_ms {
+            0 => i64::MAX,
+            retention => retention / 10,
+        };
+        manifest.candidates_within(compaction::SAMPLES_MAX, span_max)
+    }
+
     /// Merges neighbouring blocks of one level into one of the next. `false`: nothing to do.
     fn compact(&self) -> Result<bool, OpenError> {
         let mut manifest = self.manifest.lock();
-        let Some(range) = manifest.candidates(compaction::SAMPLES_MAX) else {
+        let Some(range) = self.candidates(&manifest) else {
             return Ok(false);
         };
         self.merge(&mut manifest, range)?;
@@ -399,13 +412,33 @@ impl Store {
         Ok(())
     }
 
+    /// Reads the log from where blocks do not have it. One thread reads and decodes while this
+    /// one applies: nothing can be answered before all is.
     pub(crate) fn replay(&self) -> Result<(), OpenError> {
         let from = self.manifest.lock().flushed;
         let mut writer = self.writer.lock();
         let mut state = self.state.write();
+        let mut pairs = Pairs::default();
+        std::thread::scope(|scope| {
+            let (sender, frames) = std::sync::mpsc::sync_channel(FRAMES_AHEAD);
+            scope.spawn(move || self.decode_log(from, &sender));
+            for frame in frames {
+                self.apply(&mut writer, &mut state, &mut pairs, frame?);
+            }
+            Ok::<(), OpenError>(())
+        })?;
+        for pair in pairs.held {
+            if pair != NONE {
+                state.registry.let_go(pair);
+            }
+        }
+        state.registry.find_free();
+        learn_replayed(&mut writer, &state);
+        Ok(())
+    }
+
+    fn decode_log(&self, from: Sequence, decoded: &SyncSender<Result<Replayed, OpenError>>) {
         let end = self.journal.next_seq();
-        // The log's numbers of pairs, as the registry numbers them now.
-        let mut pairs: HashMap<PairRef, PairRef> = HashMap::new();
         for frame in self.journal.read_from(from) {
             let (sequence, bytes) = match frame {
                 Ok(frame) => frame,
@@ -414,43 +447,48 @@ impl Store {
                     tracing::error!(%error, "metrics log");
                     continue;
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    // Who waits for frames ends with this one.
+                    let _ = decoded.send(Err(error.into()));
+                    return;
+                }
             };
             match wal::decode(&bytes) {
-                Ok(replayed) => self.apply(&mut writer, &mut state, &mut pairs, replayed),
+                Ok(frame) => {
+                    if decoded.send(Ok(frame)).is_err() {
+                        return;
+                    }
+                }
                 Err(error) => {
                     self.counters.set_aside.fetch_add(1, Ordering::Relaxed);
                     tracing::error!(sequence, %error, "frame of the metrics log passed over");
                 }
             }
             if sequence + 1 >= end {
-                break;
+                return;
             }
         }
-        for pair in pairs.into_values() {
-            state.registry.let_go(pair);
-        }
-        learn_replayed(&mut writer, &state);
-        Ok(())
     }
 
     fn apply(
         &self,
         writer: &mut Writer,
         state: &mut State,
-        pairs: &mut HashMap<PairRef, PairRef>,
+        pairs: &mut Pairs,
         mut replayed: Replayed,
     ) {
         for (number, name, value) in replayed.pairs {
             let held = state.registry.hold(&name, &value);
-            if let Some(before) = pairs.insert(number, held) {
+            if let Some(before) = pairs.put(number, held) {
                 state.registry.let_go(before);
             }
         }
-        let mut of_series = Vec::new();
-        for (number, named) in replayed.series {
+        let (mut of_series, mut start) = (Vec::new(), 0);
+        for (number, end) in replayed.series {
+            let named = &replayed.series_pairs[start..end];
+            start = end;
             of_series.clear();
-            of_series.extend(named.iter().filter_map(|p| pairs.get(p)));
+            of_series.extend(named.iter().filter_map(|p| pairs.get(*p)));
             // After damage a pair can be unknown, and then the series is.
             let is_whole = of_series.len() == named.len();
             let before = state.registry.hash(number);
@@ -493,6 +531,30 @@ impl Store {
                 .deliveries
                 .stored(&origin.sender, origin.frame, origin.first);
         }
+    }
+}
+
+/// The log's numbers of pairs, as the registry numbers them now.
+#[derive(Debug, Default)]
+struct Pairs {
+    held: Vec<PairRef>,
+}
+
+impl Pairs {
+    fn get(&self, number: PairRef) -> Option<PairRef> {
+        let held = self.held.get(number as usize).copied();
+        held.filter(|p| *p != NONE)
+    }
+
+    /// Gives the one that had the number before.
+    fn put(&mut self, number: PairRef, held: PairRef) -> Option<PairRef> {
+        let before = self.get(number);
+        let index = number as usize;
+        if self.held.len() <= index {
+            self.held.resize(index + 1, NONE);
+        }
+        self.held[index] = held;
+        before
     }
 }
 

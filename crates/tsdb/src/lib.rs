@@ -18,6 +18,7 @@ mod golden;
 mod head;
 pub mod histogram;
 mod keep;
+mod prometheus;
 mod registry;
 mod select;
 mod store;
@@ -27,6 +28,7 @@ mod write;
 
 pub use batch::{Batch, KnownSeries};
 pub use block::{Block, BlockError};
+pub use prometheus::{Moved, PrometheusError};
 pub use store::{Maintenance, OpenError, Options, Stats, Store};
 pub use tombstones::TombstoneError;
 pub use write::{Names, Refusal, WriteError, Written};

@@ -214,7 +214,7 @@ impl Registry {
             pairs.push(self.intern(name, value, hash));
         }
         let series = self.free.pop().unwrap_or(self.slots.len() as SeriesRef);
-        self.put(series, &pairs, hash);
+        self.put(series, &pairs, hash, true);
         self.scratch = pairs;
         (series, true)
     }
@@ -231,14 +231,9 @@ impl Registry {
     }
 
     /// Makes a series known under the number that a log gives it, by pairs that are held.
-    /// Whatever had that number ended before. `false`: the pairs are no labels.
+    /// Whatever had that number ended before. `false`: the pairs are no labels. After the last
+    /// one comes [`Registry::find_free`].
     pub(crate) fn restore(&mut self, series: SeriesRef, pairs: &[PairRef]) -> bool {
-        let names = || pairs.iter().map(|p| self.pair(*p));
-        if !names().is_sorted_by(|a, b| a.0 < b.0)
-            || names().any(|(n, v)| n.is_empty() || v.is_empty())
-        {
-            return false;
-        }
         let mut hasher = SeriesHasher::new(self.key);
         for pair in pairs {
             hasher.fold(self.pairs[*pair as usize].hash);
@@ -251,16 +246,40 @@ impl Registry {
         if let Some(known) = self.find_hash(hash) {
             self.remove(known);
         }
-        if (series as usize) < self.slots.len() {
-            self.free.retain(|f| *f != series);
+        // Pairs of a set that is there were looked at when it was made.
+        let name = self.name_of(pairs);
+        let set_hash = self.set_hash(rest(pairs, name));
+        let is_known = self.find_set(set_hash, pairs, name).is_some();
+        let is_right = is_known && self.is_name_in_place(pairs, name);
+        if !is_right && !self.are_labels(pairs) {
+            return false;
         }
-        let len = self.slots.len() as SeriesRef;
-        self.free.extend(len..series.max(len));
-        for pair in pairs {
-            self.pairs[*pair as usize].uses += 1;
-        }
-        self.put(series, pairs, hash);
+        self.put(series, pairs, hash, false);
         true
+    }
+
+    /// Finds the numbers that are free once a log was replayed: it names them in any order.
+    pub(crate) fn find_free(&mut self) {
+        let unused = self.slots.iter().enumerate().filter(|(_, s)| s.set == NONE);
+        self.free = unused.map(|(number, _)| number as SeriesRef).collect();
+    }
+
+    fn is_name_in_place(&self, pairs: &[PairRef], name: PairRef) -> bool {
+        let Some(at) = pairs.iter().position(|p| *p == name) else {
+            return true;
+        };
+        let before = at.checked_sub(1).map(|i| self.pair(pairs[i]).0);
+        let after = pairs.get(at + 1).map(|p| self.pair(*p).0);
+        before.is_none_or(|b| b < METRIC_NAME) && after.is_none_or(|a| a > METRIC_NAME)
+    }
+
+    fn are_labels(&self, pairs: &[PairRef]) -> bool {
+        let mut before = "";
+        pairs.iter().map(|p| self.pair(*p)).all(|(name, value)| {
+            let is_after = before < name && !value.is_empty();
+            before = name;
+            is_after
+        })
     }
 
     /// Forgets a series; its number may be used again.
@@ -475,15 +494,15 @@ impl Registry {
         self.free_pairs.push(number);
     }
 
-    /// Fills a place with a series whose pairs are interned, in order of names.
-    fn put(&mut self, series: SeriesRef, pairs: &[PairRef], hash: SeriesHash) {
-        let is_name = |p: &&PairRef| self.pair(**p).0 == METRIC_NAME;
-        let name = pairs.iter().find(is_name).copied().unwrap_or(NONE);
+    /// Fills a place with a series of pairs in order of names. `are_used`: each pair has a use
+    /// more than it needs, as [`Registry::intern`] gives it.
+    fn put(&mut self, series: SeriesRef, pairs: &[PairRef], hash: SeriesHash, are_used: bool) {
+        let name = self.name_of(pairs);
         let index = series as usize;
         if self.slots.len() <= index {
             self.slots.resize(index + 1, UNUSED);
         }
-        let set = self.join_set(pairs, name, series);
+        let set = self.join_set(pairs, name, series, are_used);
         self.slots[index] = Slot {
             hash,
             raw: 0,
@@ -491,31 +510,49 @@ impl Registry {
             set,
         };
         if name != NONE {
-            self.pairs[name as usize].posting.insert(series);
+            let name = &mut self.pairs[name as usize];
+            name.posting.insert(series);
+            name.uses += u32::from(!are_used);
         }
         let slots = &self.slots;
         self.by_hash
             .insert_unique(hash.0 as u64, series, |s| slots[*s as usize].hash.0 as u64);
     }
 
-    /// Puts a series into the label set of its pairs without the metric name. The uses of the
-    /// pairs go to a new set, or are given back when the set is there.
-    fn join_set(&mut self, pairs: &[PairRef], name: PairRef, series: SeriesRef) -> u32 {
-        let rest = || pairs.iter().copied().filter(|p| *p != name);
-        let hash = self.set_hash(rest());
+    fn name_of(&self, pairs: &[PairRef]) -> PairRef {
+        let is_name = |p: &&PairRef| self.pair(**p).0 == METRIC_NAME;
+        pairs.iter().find(is_name).copied().unwrap_or(NONE)
+    }
+
+    fn find_set(&self, hash: u64, pairs: &[PairRef], name: PairRef) -> Option<u32> {
         let found = self.by_set.find(hash, |s| {
             let set = &self.sets[*s as usize].pairs;
-            set.iter().copied().eq(rest())
+            set.iter().copied().eq(rest(pairs, name))
         });
-        if let Some(set) = found.copied() {
+        found.copied()
+    }
+
+    /// Puts a series into the label set of its pairs without the metric name. A new set needs a
+    /// use of each pair, one that is there needs none.
+    fn join_set(
+        &mut self,
+        pairs: &[PairRef],
+        name: PairRef,
+        series: SeriesRef,
+        are_used: bool,
+    ) -> u32 {
+        let hash = self.set_hash(rest(pairs, name));
+        if let Some(set) = self.find_set(hash, pairs, name) {
             self.sets[set as usize].series.push(series);
-            for pair in rest() {
-                self.pairs[pair as usize].uses -= 1;
+            if are_used {
+                for pair in rest(pairs, name) {
+                    self.pairs[pair as usize].uses -= 1;
+                }
             }
             return set;
         }
         let set = LabelSet {
-            pairs: rest().collect(),
+            pairs: rest(pairs, name).collect(),
             series: vec![series],
         };
         let number = if let Some(free) = self.free_sets.pop() {
@@ -525,8 +562,10 @@ impl Registry {
             self.sets.push(set);
             self.sets.len() as u32 - 1
         };
-        for pair in rest() {
-            self.pairs[pair as usize].posting.insert(number);
+        for pair in rest(pairs, name) {
+            let pair = &mut self.pairs[pair as usize];
+            pair.posting.insert(number);
+            pair.uses += u32::from(!are_used);
         }
         let (sets, all) = (&self.sets, &self.pairs);
         self.by_set.insert_unique(hash, number, |s| {
@@ -573,6 +612,11 @@ const UNUSED: Slot = Slot {
     name: NONE,
     set: NONE,
 };
+
+/// The pairs without that of the metric name.
+fn rest(pairs: &[PairRef], name: PairRef) -> impl Iterator<Item = PairRef> + '_ {
+    pairs.iter().copied().filter(move |p| *p != name)
+}
 
 fn fold(hashes: impl Iterator<Item = u128>) -> u64 {
     let mut hasher = SeriesHasher::new(0);
@@ -659,6 +703,7 @@ mod tests {
             let mut got = again.select(&matchers);
             got.sort_unstable();
             prop_assert_eq!(got, want);
+            again.find_free();
             let fresh = Labels::from_pairs([("new", "1")]).unwrap();
             let (series, is_new) = again.insert(&fresh);
             prop_assert!(is_new && registry.labels(series).is_none());

@@ -1,17 +1,18 @@
 //! Reading: a select pins what is there, its cursor reads one series after the other.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use kittiwake_model::labels::METRIC_NAME;
 use kittiwake_model::{
     Columns, Exemplar, Labels, Matcher, Metadata, MetricsStore, QueryContext, Select, SeriesCursor,
     StoreError, TimeRange,
 };
 use parking_lot::Mutex;
 
-use crate::block::{Block, BlockError, Scratch, Series};
+use crate::block::{Block, BlockError, Index, Scratch, Series};
 use crate::head::{Generation, Pinned, Sample, append_range};
-use crate::registry::SeriesRef;
+use crate::registry::{NONE, SeriesRef};
 use crate::store::{State, Store};
 use crate::tombstones::Tombstone;
 
@@ -37,6 +38,19 @@ struct PinnedBlock {
     id: u64,
     block: Arc<Block>,
     tombstones: Vec<Tombstone>,
+}
+
+impl PinnedBlock {
+    /// Whether all samples of a series were deleted.
+    fn hides(&self, index: &Index, series: Series) -> bool {
+        if self.tombstones.is_empty() {
+            return false;
+        }
+        let (labels, own) = (index.labels(series), index.range(series));
+        self.tombstones
+            .iter()
+            .any(|t| t.range.start <= own.start && own.end <= t.range.end && t.matches(&labels))
+    }
 }
 
 struct Cursor {
@@ -91,6 +105,71 @@ impl Store {
         }
     }
 
+    /// Calls back with the pairs of names and values that series have which match any of the
+    /// selectors; each pair at least once, those of the series of one target not for each.
+    fn each_pair(
+        &self,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        context: &QueryContext,
+        mut found: impl FnMut(&str, &str),
+    ) -> Result<(), StoreError> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        let all = [Vec::new()];
+        let selectors = if selectors.is_empty() {
+            &all
+        } else {
+            selectors
+        };
+        let mut touched = 0;
+        let blocks = {
+            let state = self.state.read();
+            let registry = &state.registry;
+            let (blocks, generations) = Self::pin(&state, range);
+            let (mut sets, mut names) = (HashSet::new(), HashSet::new());
+            for matchers in selectors {
+                let matching = registry.select(matchers);
+                for generation in &generations {
+                    context.check()?;
+                    generation.pin(&matching, range, |number, _| {
+                        touched += 1;
+                        let (name, set) = registry.name_and_set(number);
+                        if name != NONE && names.insert(name) {
+                            found(METRIC_NAME, registry.pair(name).1);
+                        }
+                        if sets.insert(set) {
+                            registry.set(set).for_each(|(n, v)| found(n, v));
+                        }
+                    });
+                }
+            }
+            blocks
+        };
+        for pinned in blocks {
+            let index = pinned.block.index();
+            let index = index.map_err(|e| self.failed(pinned.id, &e))?;
+            for matchers in selectors {
+                context.check()?;
+                let mut series = index.select(matchers, range);
+                series.retain(|s| !pinned.hides(&index, *s));
+                touched += series.len() as u64;
+                let dictionary = &index.dictionary;
+                // One closure for both would have to borrow `found` twice.
+                let (mut sets, mut names) = (Vec::new(), Vec::new());
+                index.distinct(&series, |set| sets.push(set), |name| names.push(name));
+                for name in names {
+                    found(METRIC_NAME, dictionary.text(name));
+                }
+                for set in sets {
+                    dictionary.set(set).for_each(|(n, v)| found(n, v));
+                }
+            }
+        }
+        context.count_series(touched)
+    }
+
     /// The error of a query that met this one; a damaged block is set aside soon.
     fn failed(&self, block: u64, error: &BlockError) -> StoreError {
         failed(&self.damaged, block, error)
@@ -133,11 +212,13 @@ impl MetricsStore for Store {
             for series in index.select(&select.matchers, range) {
                 let part = Part::Block(at as u32, series);
                 found.add(index.labels(series), part, is_single);
+                found.check(context)?;
             }
             context.check()?;
         }
         for (labels, part) in of_head {
             found.add(labels, part, is_single);
+            found.check(context)?;
         }
         let mut found = found.series;
         if select.limit > 0 && found.len() > select.limit {
@@ -191,13 +272,8 @@ impl MetricsStore for Store {
             for matchers in selectors {
                 context.check()?;
                 for series in index.select(matchers, range) {
-                    let labels = index.labels(series);
-                    let own = index.range(series);
-                    let is_hidden = |t: &Tombstone| {
-                        t.range.start <= own.start && own.end <= t.range.end && t.matches(&labels)
-                    };
-                    if !pinned.tombstones.iter().any(is_hidden) {
-                        found.insert(labels);
+                    if !pinned.hides(&index, series) {
+                        found.insert(index.labels(series));
                     }
                 }
             }
@@ -205,6 +281,37 @@ impl MetricsStore for Store {
         context.count_series(found.len() as u64)?;
         let limit = if limit == 0 { usize::MAX } else { limit };
         Ok(found.into_iter().take(limit).collect())
+    }
+
+    fn label_names(
+        &self,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        context: &QueryContext,
+    ) -> Result<Vec<String>, StoreError> {
+        let mut found: BTreeSet<String> = BTreeSet::new();
+        self.each_pair(selectors, range, context, |name, _| {
+            if !found.contains(name) {
+                found.insert(name.to_owned());
+            }
+        })?;
+        Ok(found.into_iter().collect())
+    }
+
+    fn label_values(
+        &self,
+        name: &str,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        context: &QueryContext,
+    ) -> Result<Vec<String>, StoreError> {
+        let mut found: BTreeSet<String> = BTreeSet::new();
+        self.each_pair(selectors, range, context, |of, value| {
+            if of == name && !found.contains(value) {
+                found.insert(value.to_owned());
+            }
+        })?;
+        Ok(found.into_iter().collect())
     }
 
     fn exemplars(
@@ -255,6 +362,15 @@ struct Found {
 }
 
 impl Found {
+    /// Fails before far more series are held than a query may touch.
+    fn check(&self, context: &QueryContext) -> Result<(), StoreError> {
+        let len = self.series.len() as u64;
+        if context.series_max > 0 && len > context.series_max {
+            return context.count_series(len);
+        }
+        Ok(())
+    }
+
     /// Adds a part; `is_new` says that no part of this series was added before.
     fn add(&mut self, labels: Labels, part: Part, is_new: bool) {
         if !is_new {

@@ -24,11 +24,10 @@ use kittiwake_model::Matcher;
 use kittiwake_model::delivery::Deliveries;
 use parking_lot::{Mutex, RwLock};
 use roaring::RoaringBitmap;
-use xxhash_rust::xxh3::xxh3_128_with_seed;
+use twox_hash::XxHash3_128;
 
 use crate::block::{Block, BlockCache, BlockError};
 use crate::cache::Cache;
-use crate::compaction;
 use crate::exemplars::{Exemplars, MetadataTable};
 use crate::head::{Accepted, Generation};
 use crate::registry::{PairRef, Registry, SeriesRef};
@@ -75,7 +74,7 @@ impl Default for Options {
             retention_of: Vec::new(),
             out_of_order_ms: 600_000,
             flush_interval_ms: 1_800_000,
-            flush_bytes: 128 << 20,
+            flush_bytes: 64 << 20,
             flush_head_bytes: 64 << 20,
             series_max: 10_000_000,
             exemplars_max: 100_000,
@@ -366,7 +365,8 @@ impl Store {
 
     /// The hash by which the store knows the raw bytes of a series' labels in a request.
     pub fn raw_hash(&self, raw: &[u8]) -> u128 {
-        xxh3_128_with_seed(raw, self.key)
+        // This crate, unlike that of the other hashes, uses the widest instructions there are.
+        XxHash3_128::oneshot_with_seed(self.key, raw)
     }
 
     /// Numbers for the program's own metrics.
@@ -376,7 +376,7 @@ impl Store {
         let is_compaction_due = self
             .manifest
             .try_lock()
-            .is_none_or(|m| m.candidates(compaction::SAMPLES_MAX).is_some());
+            .is_none_or(|m| self.candidates(&m).is_some());
         let state = self.state.read();
         let count = |c: &AtomicU64| c.load(Ordering::Relaxed);
         let compactions =

@@ -179,7 +179,9 @@ impl Frame {
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Replayed {
     pub(crate) pairs: Vec<(PairRef, String, String)>,
-    pub(crate) series: Vec<(SeriesRef, Vec<PairRef>)>,
+    /// Numbers of series, and where their pairs end among those of all.
+    pub(crate) series: Vec<(SeriesRef, usize)>,
+    pub(crate) series_pairs: Vec<PairRef>,
     pub(crate) samples: Vec<Accepted>,
     pub(crate) columns: Columns,
     pub(crate) exemplars: Vec<(SeriesRef, Exemplar)>,
@@ -204,10 +206,10 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Replayed, WalError> {
             SERIES => {
                 for _ in 0..reader.count(2)? {
                     let number = series_ref(&mut reader)?;
-                    let pairs = (0..reader.count(1)?).map(|_| series_ref(&mut reader));
-                    frame
-                        .series
-                        .push((number, pairs.collect::<Result<_, _>>()?));
+                    for _ in 0..reader.count(1)? {
+                        frame.series_pairs.push(series_ref(&mut reader)?);
+                    }
+                    frame.series.push((number, frame.series_pairs.len()));
                 }
             }
             SAMPLES => read_samples(&mut reader, &mut frame)?,
@@ -344,7 +346,8 @@ mod tests {
         let origin = origin();
         let mut want = Replayed {
             pairs: vec![(2, "__name__".to_owned(), "up".to_owned())],
-            series: vec![(5, vec![2])],
+            series: vec![(5, 1)],
+            series_pairs: vec![2],
             exemplars: vec![(
                 5,
                 Exemplar {

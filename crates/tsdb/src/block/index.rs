@@ -142,6 +142,27 @@ impl Index {
         found
     }
 
+    /// Calls back with each label set and each metric name that some of the series have, once.
+    pub(crate) fn distinct(
+        &self,
+        series: &[u32],
+        mut set: impl FnMut(u32),
+        mut name: impl FnMut(u32),
+    ) {
+        let mut is_seen = vec![false; self.dictionary.sets()];
+        let mut last = None;
+        for one in series {
+            let (of_series, set_number) = self.name_and_set(*one);
+            if last != Some(of_series) && of_series != NAMELESS {
+                name(of_series);
+            }
+            last = Some(of_series);
+            if !std::mem::replace(&mut is_seen[set_number as usize], true) {
+                set(set_number);
+            }
+        }
+    }
+
     /// The series with these labels.
     pub(crate) fn find(&self, labels: &Labels) -> Option<u32> {
         let rest = labels.iter().filter(|(n, _)| *n != METRIC_NAME);

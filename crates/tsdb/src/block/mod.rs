@@ -17,6 +17,7 @@ use kittiwake_journal::sealed::{Kind, SealedError};
 
 use crate::codec::CodecError;
 
+pub(crate) use index::Index;
 pub use read::{Block, Series};
 pub(crate) use read::{BlockCache, Scratch};
 pub use write::BlockWriter;

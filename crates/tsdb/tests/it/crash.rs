@@ -61,6 +61,24 @@ fn what_was_written_is_read_whatever_moves_beneath() {
             .series(&[matchers], range, 0, &QueryContext::default())
             .unwrap();
         assert!(want.keys().all(|l| series.contains(l)), "seed {seed}");
+        // Names and values are those of the series.
+        let context = QueryContext::default();
+        let instances: BTreeSet<&str> = series.iter().filter_map(|l| l.get("instance")).collect();
+        let of = [vec![Matcher::equal("__name__", "up")]];
+        let values = store
+            .label_values("instance", &of, range, &context)
+            .unwrap();
+        assert!(
+            values.iter().map(String::as_str).eq(instances),
+            "seed {seed}"
+        );
+        let names = store.label_names(&of, range, &context).unwrap();
+        let want: &[&str] = if values.is_empty() {
+            &[]
+        } else {
+            &["__name__", "instance"]
+        };
+        assert_eq!(names, want, "seed {seed}");
     }
 }
 

@@ -7,4 +7,5 @@
 mod bed;
 mod crash;
 mod features;
+mod prometheus;
 mod rules;
