@@ -99,7 +99,7 @@ fn write() -> String {
             let labels = [
                 ("device", DEVICES[i % DEVICES.len()]),
                 ("host", "node-17.example.com"),
-                ("mode", "user"),
+                ("mode", MODES[i / DEVICES.len() % MODES.len()]),
             ];
             writer.sample(&name, labels, value, None);
         }
@@ -107,4 +107,7 @@ fn write() -> String {
     writer.finish()
 }
 
+const MODES: [&str; 10] = [
+    "user", "nice", "idle", "wait", "hard", "soft", "kept", "gues", "lost", "rest",
+];
 const DEVICES: [&str; 4] = ["eth0", "lo", "docker0", "br-4bf92f3577b3"];
