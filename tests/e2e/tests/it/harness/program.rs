@@ -139,16 +139,12 @@ impl Server {
         self.program.child.id()
     }
 
-    /// The command of a server that is not started here.
-    pub fn command(flags: &[&str]) -> Command {
-        let mut command = Command::new(built("kittiwake"));
-        command.args(flags).env("DOCKER_HOST", "unix:///nowhere");
-        command
-    }
-
-    /// What a server says that ends by itself.
+    /// What a server says that ends by itself, or is ended after a while.
     pub fn run(flags: &[&str]) -> Output {
-        Self::command(flags).output().unwrap()
+        let mut command = Command::new("timeout");
+        command.arg("20").arg(built("kittiwake")).args(flags);
+        command.env("DOCKER_HOST", "unix:///nowhere");
+        command.output().unwrap()
     }
 
     fn spawn(dir: &Path, address: &str, engine: Option<&str>, flags: &[String]) -> Program {
