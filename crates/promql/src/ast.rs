@@ -410,6 +410,29 @@ impl Expr {
         }
     }
 
+    /// All selectors of series in it.
+    pub fn selectors(&self) -> Vec<&Selector> {
+        let mut found = Vec::new();
+        let mut rest = vec![self];
+        while let Some(expr) = rest.pop() {
+            match expr {
+                Self::Number(_) | Self::Text(_) => {}
+                Self::Vector(selector) => found.push(selector),
+                Self::Matrix(matrix) => found.push(&matrix.selector),
+                Self::Subquery(subquery) => rest.push(&subquery.inner),
+                Self::Call(call) => rest.extend(call.args.iter().rev()),
+                Self::Aggregate(aggregation) => {
+                    rest.push(&aggregation.inner);
+                    rest.extend(aggregation.param.as_deref());
+                }
+                Self::Binary(binary) => rest.extend([&*binary.right, &*binary.left]),
+                Self::Unary(unary) => rest.push(&unary.inner),
+                Self::Paren(paren) => rest.push(&paren.inner),
+            }
+        }
+        found
+    }
+
     /// What is in the brackets, if it stands in some.
     pub(crate) fn unwrapped(&self) -> &Self {
         let mut expr = self;

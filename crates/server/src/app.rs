@@ -31,7 +31,7 @@ use crate::reply::{Problem, not_found};
 use crate::status_api::Nodes;
 use crate::{
     admin_api, lifecycle, loki_api, names_search, page, prometheus_api, prometheus_status,
-    read_api, search_api, series_api, status_api, tail, targets_api, write_api,
+    query_tree, read_api, search_api, series_api, status_api, tail, targets_api, write_api,
 };
 
 /// Requests with data that are worked on at once; others wait.
@@ -186,6 +186,18 @@ fn prometheus_routes() -> Router<App> {
         .route(
             "/query_range",
             get(prometheus_api::query_range).post(prometheus_api::query_range),
+        )
+        .route(
+            "/format_query",
+            get(query_tree::format_query).post(query_tree::format_query),
+        )
+        .route(
+            "/parse_query",
+            get(query_tree::parse_query).post(query_tree::parse_query),
+        )
+        .route(
+            "/query_exemplars",
+            get(query_tree::query_exemplars).post(query_tree::query_exemplars),
         )
         .route("/series", get(series_api::series).post(series_api::series))
         .route("/labels", get(series_api::labels).post(series_api::labels))

@@ -23,6 +23,7 @@ pub mod params;
 pub mod pool;
 pub mod prometheus_api;
 pub mod prometheus_status;
+pub mod query_tree;
 pub mod read_api;
 pub mod reply;
 pub mod run;

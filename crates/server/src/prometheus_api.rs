@@ -45,7 +45,7 @@ fn options(app: &App, params: &Params) -> Result<promql::Options, Problem> {
     Ok(options)
 }
 
-fn parse(query: &str) -> Result<promql::Expr, Problem> {
+pub(crate) fn parse(query: &str) -> Result<promql::Expr, Problem> {
     promql::parse(query).map_err(|e| Problem::bad_data(format!("invalid parameter \"query\": {e}")))
 }
 
