@@ -245,6 +245,7 @@ impl OwnMetrics {
         for (store, what, count) in [
             ("metrics", "series", m.series),
             ("metrics", "head_rows", m.head_samples),
+            ("metrics", "exemplars", m.exemplars),
             ("metrics", "files", m.blocks),
             ("logs", "streams", l.streams),
             ("logs", "head_rows", l.head_lines),

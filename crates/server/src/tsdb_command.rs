@@ -235,3 +235,81 @@ fn counts(moved: Moved) -> String {
 fn say(line: &str) -> Result<()> {
     Ok(writeln!(std::io::stdout(), "{line}")?)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use kittiwake_model::Labels;
+    use kittiwake_tsdb::Batch;
+
+    use super::*;
+    use crate::args::Command;
+
+    fn kittiwake(storage: &Path, words: &[&str]) -> Result<()> {
+        let storage = storage.to_str().unwrap();
+        let words = [&["kittiwake", "tsdb"], words, &["--storage.path", storage]].concat();
+        let args = Args::try_parse_from(words)?;
+        let Some(Command::Tsdb(command)) = &args.command else {
+            bail!("another command")
+        };
+        run(&args, command)
+    }
+
+    #[test]
+    fn a_store_is_exported_imported_and_looked_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two, out) = (
+            dir.path().join("1"),
+            dir.path().join("2"),
+            dir.path().join("3"),
+        );
+        let open = |storage: &Path| {
+            let (fs, clock) = (Arc::new(RealFs), Arc::new(RealClock::new()));
+            let mut rng = SystemRng::new().unwrap();
+            let options = Options {
+                retention_ms: 0,
+                ..Options::default()
+            };
+            Store::open(fs, clock, &mut rng, storage.join("metrics"), options).unwrap()
+        };
+        let store = open(&one);
+        let mut batch = Batch::new();
+        for job in ["a", "b"] {
+            let labels = Labels::from_pairs([("__name__", "up"), ("job", job)]).unwrap();
+            batch.start(labels, None);
+            for n in 0..9 {
+                batch.sample(1_700_000_000_000 + n * 15_000, 1.0);
+            }
+        }
+        store.write(&batch, None).unwrap();
+        drop(store);
+        let text = out.to_str().unwrap();
+        let one_job = [
+            "export",
+            text,
+            "--match",
+            "up{job=\"b\"}",
+            "--start",
+            "1700000030",
+        ];
+        kittiwake(&one, &one_job).unwrap();
+        kittiwake(&two, &["import", text]).unwrap();
+        for command in ["list", "verify", "analyze"] {
+            kittiwake(&two, &[command]).unwrap();
+        }
+        let blocks = open(&two).blocks();
+        assert_eq!(
+            blocks.iter().map(|(meta, _)| meta.rows).collect::<Vec<_>>(),
+            [7]
+        );
+        for (words, why) in [
+            (&["list"][..], "holds no metrics"),
+            (&["export", text, "--match", "{"], "--match"),
+            (&["import", dir.path().to_str().unwrap()], "no block"),
+        ] {
+            let storage = if words[0] == "export" { &two } else { &out };
+            let error = format!("{:#}", kittiwake(storage, words).unwrap_err());
+            assert!(error.contains(why), "{error}");
+        }
+    }
+}

@@ -24,6 +24,7 @@ struct Generations<V> {
     young: HashMap<Key, (V, usize)>,
     old: HashMap<Key, (V, usize)>,
     young_bytes: usize,
+    old_bytes: usize,
 }
 
 impl<V: Clone> Cache<V> {
@@ -33,6 +34,7 @@ impl<V: Clone> Cache<V> {
                 young: HashMap::new(),
                 old: HashMap::new(),
                 young_bytes: 0,
+                old_bytes: 0,
             }),
             bytes_max,
             next_block: AtomicU64::new(0),
@@ -50,6 +52,7 @@ impl<V: Clone> Cache<V> {
             return Some(value.clone());
         }
         let (value, bytes) = generations.old.remove(&key)?;
+        generations.old_bytes -= bytes;
         generations.put(key, value.clone(), bytes, self.bytes_max);
         Some(value)
     }
@@ -64,32 +67,37 @@ impl<V: Clone> Cache<V> {
         let mut generations = self.generations.lock();
         generations.old.retain(|key, _| key.0 != block);
         generations.young.retain(|key, _| key.0 != block);
-        let young = generations.young.values();
-        generations.young_bytes = young.map(|(_, bytes)| bytes).sum();
+        let sum = |parts: &HashMap<Key, (V, usize)>| parts.values().map(|p| p.1).sum();
+        generations.young_bytes = sum(&generations.young);
+        generations.old_bytes = sum(&generations.old);
     }
 
     /// Bytes held now, about.
     pub(crate) fn bytes(&self) -> usize {
         let generations = self.generations.lock();
-        let old: usize = generations.old.values().map(|(_, bytes)| bytes).sum();
-        generations.young_bytes + old
+        generations.young_bytes + generations.old_bytes
     }
 }
 
 impl<V> Generations<V> {
     fn put(&mut self, key: Key, value: V, bytes: usize, bytes_max: usize) {
-        // What is larger than a generation is used once and read again.
-        if bytes > bytes_max / 2 {
+        // What is larger than all is used once and read again.
+        if bytes > bytes_max {
             return;
         }
         if self.young_bytes + bytes > bytes_max / 2 {
             self.old = std::mem::take(&mut self.young);
-            self.young_bytes = 0;
+            self.old_bytes = std::mem::take(&mut self.young_bytes);
         }
         if let Some((_, before)) = self.young.insert(key, (value, bytes)) {
             self.young_bytes -= before;
         }
         self.young_bytes += bytes;
+        // A single part may take more than half.
+        if self.young_bytes + self.old_bytes > bytes_max {
+            self.old.clear();
+            self.old_bytes = 0;
+        }
     }
 }
 
@@ -108,8 +116,14 @@ mod tests {
             }
         }
         assert_eq!(cache.get((0, 0, 2)), None);
-        cache.put((1, 0, 0), 7, 51);
-        assert_eq!(cache.get((1, 0, 0)), None, "too large to be kept");
+        for bytes in [51, 100, 3, 98] {
+            cache.put((1, 0, 0), 7, bytes);
+            assert!(cache.bytes() <= 100);
+            assert_eq!(cache.get((1, 0, 0)), Some(7));
+        }
+        cache.put((1, 0, 1), 7, 101);
+        assert_eq!(cache.get((1, 0, 1)), None, "too large to be kept");
+        cache.forget(1);
         cache.forget(0);
         assert_eq!((cache.bytes(), cache.get((0, 0, 1))), (0, None));
     }

@@ -16,6 +16,8 @@ use pco::{ChunkConfig, DecompressorScratch, PagingSpec};
 pub const PAGE_SAMPLES_MAX: usize = 1 << 12;
 /// Samples of one group at most; bounds what decoding allocates.
 pub const GROUP_SAMPLES_MAX: usize = 1 << 18;
+/// Numbers that pco decodes at once.
+const BATCH: usize = 256;
 /// The level of pco at which its cost was measured (docs: life of a sample).
 const LEVEL: usize = 4;
 /// Decimal places that are tried before a series counts as doubles.
@@ -222,34 +224,39 @@ impl Tables {
         })
     }
 
-    /// Appends the `len` values of one page to `into`.
+    /// Appends the first `wanted` of the `len` values of one page to `into`.
     pub fn decode(
         &self,
         page: &[u8],
         len: usize,
+        wanted: usize,
         scratch: &mut Scratch,
         into: &mut Vec<f64>,
     ) -> Result<(), CodecError> {
-        if len > PAGE_SAMPLES_MAX {
-            return Err(CodecError::TooMany(len));
+        if len > PAGE_SAMPLES_MAX || wanted > len {
+            return Err(CodecError::TooMany(len.max(wanted)));
         }
+        let end = into.len() + wanted;
+        // pco decodes so many at once, and all up to the wanted ones.
+        let len_read = wanted.next_multiple_of(BATCH).min(len);
         match self {
             Self::Decimal(places, chunk) => {
                 let numbers = &mut scratch.integers;
-                numbers.resize(len, 0);
+                numbers.resize(len_read, 0);
                 let read = chunk
                     .page_decompressor_with_scratch(page, len, &mut scratch.pco)?
                     .read(numbers)?;
-                is_whole(read.n_processed, len)?;
-                into.extend(numbers.iter().map(|n| unscaled(*n, *places)));
+                is_whole(read.n_processed, len_read)?;
+                into.extend(numbers[..wanted].iter().map(|n| unscaled(*n, *places)));
             }
             Self::Double(chunk) => {
                 let start = into.len();
-                into.resize(start + len, 0.0);
+                into.resize(start + len_read, 0.0);
                 let read = chunk
                     .page_decompressor_with_scratch(page, len, &mut scratch.pco)?
                     .read(&mut into[start..])?;
-                is_whole(read.n_processed, len)?;
+                is_whole(read.n_processed, len_read)?;
+                into.truncate(end);
             }
         }
         Ok(())
@@ -390,7 +397,7 @@ mod tests {
         for (values, page) in series.iter().zip(&group.pages) {
             let mut back = Vec::new();
             tables
-                .decode(page, values.len(), &mut scratch, &mut back)
+                .decode(page, values.len(), values.len(), &mut scratch, &mut back)
                 .unwrap();
             assert_eq!(bits(&back), bits(values), "as {class:?}");
         }
@@ -504,10 +511,10 @@ mod tests {
             };
             let mut scratch = Scratch::default();
             let tables = Tables::read(class, &group.header).unwrap();
-            let _ = tables.decode(&page, len, &mut scratch, &mut Vec::new());
+            let _ = tables.decode(&page, len, len, &mut scratch, &mut Vec::new());
             if let Ok(tables) = Tables::read(class, &header) {
-                let _ = tables.decode(&page, len, &mut scratch, &mut Vec::new());
-                let _ = tables.decode(&group.pages[0], 3, &mut scratch, &mut Vec::new());
+                let _ = tables.decode(&page, len, len, &mut scratch, &mut Vec::new());
+                let _ = tables.decode(&group.pages[0], 3, 2, &mut scratch, &mut Vec::new());
             }
         }
     }

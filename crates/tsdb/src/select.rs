@@ -38,6 +38,8 @@ struct PinnedBlock {
     id: u64,
     block: Arc<Block>,
     tombstones: Vec<Tombstone>,
+    /// Held while the query runs: it may be too large for the cache.
+    index: Option<Arc<Index>>,
 }
 
 impl PinnedBlock {
@@ -76,6 +78,7 @@ impl Store {
                     id: meta.id,
                     block: Arc::clone(&placed.block),
                     tombstones: state.tombstones.iter().filter(concerns).cloned().collect(),
+                    index: None,
                 });
             }
         }
@@ -194,7 +197,7 @@ impl MetricsStore for Store {
         // The head is looked through under the lock that pins the blocks: what moves from one
         // to the other is seen once.
         let mut of_head: Vec<(Labels, Part)> = Vec::new();
-        let (blocks, generations) = {
+        let (mut blocks, generations) = {
             let state = self.state.read();
             let (blocks, generations) = Self::pin(&state, range);
             let mut found = |labels, part| of_head.push((labels, part));
@@ -206,7 +209,7 @@ impl MetricsStore for Store {
         let mut found = Found::default();
         let is_single =
             blocks.len() + usize::from(!of_head.is_empty()) <= 1 && generations.len() == 1;
-        for (at, pinned) in blocks.iter().enumerate() {
+        for (at, pinned) in blocks.iter_mut().enumerate() {
             let index = pinned.block.index();
             let index = index.map_err(|e| self.failed(pinned.id, &e))?;
             for series in index.select(&select.matchers, range) {
@@ -214,6 +217,7 @@ impl MetricsStore for Store {
                 found.add(index.labels(series), part, is_single);
                 found.check(context)?;
             }
+            pinned.index = Some(index);
             context.check()?;
         }
         for (labels, part) in of_head {
@@ -394,11 +398,11 @@ impl Cursor {
         match part {
             Part::Block(at, series) => {
                 let pinned = &self.blocks[at as usize];
-                let read = pinned.block.index().and_then(|index| {
-                    let (range, scratch) = (self.range, &mut self.scratch);
-                    pinned.block.read_with(&index, series, range, scratch, into)
-                });
-                read.map_err(|e| failed(&self.damaged, pinned.id, &e))?;
+                let (range, scratch) = (self.range, &mut self.scratch);
+                if let Some(index) = &pinned.index {
+                    let read = pinned.block.read_with(index, series, range, scratch, into);
+                    read.map_err(|e| failed(&self.damaged, pinned.id, &e))?;
+                }
                 for tombstone in pinned.tombstones.iter().filter(|t| t.matches(labels)) {
                     tombstone.apply(into);
                 }

@@ -74,7 +74,7 @@ impl Default for Options {
             retention_of: Vec::new(),
             out_of_order_ms: 600_000,
             flush_interval_ms: 1_800_000,
-            flush_bytes: 64 << 20,
+            flush_bytes: 80 << 20,
             flush_head_bytes: 64 << 20,
             series_max: 10_000_000,
             exemplars_max: 100_000,

@@ -195,22 +195,24 @@ impl Block {
             }
             let is_whole = range.contains(own.start) && range.contains(own.end);
             if is_whole && page.starts == NO_STARTS && into.starts.is_empty() {
-                self.read_page(index, page, scratch, into)?;
+                self.read_page(index, page, i64::MAX, scratch, into)?;
                 continue;
             }
             let mut columns = std::mem::take(&mut scratch.page);
             columns.clear();
-            self.read_page(index, page, scratch, &mut columns)?;
+            self.read_page(index, page, range.end, scratch, &mut columns)?;
             append_range(into, &columns, columns.len(), range);
             scratch.page = columns;
         }
         Ok(())
     }
 
+    /// Appends the samples of a page up to a time, and some after it.
     fn read_page(
         &self,
         index: &Index,
         page: &Page,
+        end_ms: i64,
         scratch: &mut Scratch,
         into: &mut Columns,
     ) -> Result<(), BlockError> {
@@ -220,20 +222,23 @@ impl Block {
         let start = group.tables_len + page.offset as usize;
         let bytes = group.bytes.get(start..start + page.len as usize);
         let bytes = bytes.ok_or_else(|| self.file.damaged("a page lies outside its group"))?;
+        let mut wanted = column.len();
         if let Some(tables) = &group.tables {
-            tables.decode(bytes, column.len(), &mut scratch.codec, &mut into.values)?;
+            wanted = column.partition_point(|t| *t <= end_ms);
+            let (codec, values) = (&mut scratch.codec, &mut into.values);
+            tables.decode(bytes, column.len(), wanted, codec, values)?;
         } else {
             let all = histogram::decode_page(bytes, column.len())?;
             let numbered = (base as u32..).zip(all);
             into.histograms.extend(numbered);
             into.values.resize(base + column.len(), f64::NAN);
         }
-        into.times.extend_from_slice(&column);
+        into.times.extend_from_slice(&column[..wanted]);
         if page.starts != NO_STARTS {
             let bytes = self.piece(COLUMNS, &index.starts[page.starts as usize])?;
             let mut starts = Vec::new();
             codec::decode_starts(&mut Reader::new(&bytes), column.len(), &mut starts)?;
-            append_starts(into, base, &starts);
+            append_starts(into, base, &starts[..wanted]);
         }
         Ok(())
     }

@@ -148,6 +148,19 @@ fn long_series_have_several_pages_with_their_figures() {
     let block = open(&fs);
     for (labels, want) in &sent {
         assert_eq!(shown(&read(&block, labels, TimeRange::ALL)), shown(want));
+        for (start, end) in [
+            (0, 1),
+            (0, 255 * 15_000),
+            (4_000_000, 30_720_002),
+            (70_000_000, i64::MAX),
+        ] {
+            let mut part = shown(want);
+            part.retain(|s| (start..=end).contains(&s.0));
+            assert_eq!(
+                shown(&read(&block, labels, TimeRange::new(start, end))),
+                part
+            );
+        }
         let series = block.index().unwrap().find(labels).unwrap();
         let mut start = 0;
         let summaries = block.summaries(series).unwrap();

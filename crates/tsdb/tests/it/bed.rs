@@ -201,5 +201,5 @@ pub fn origin(sequence: u64) -> Origin {
 
 pub fn runs() -> u64 {
     let runs = std::env::var("CRASH_RUNS").ok();
-    runs.and_then(|r| r.parse().ok()).unwrap_or(60)
+    runs.and_then(|r| r.parse().ok()).unwrap_or(200)
 }
