@@ -95,7 +95,8 @@ pub fn success_with(data: &str, warnings: &[String], infos: &[String]) -> Respon
     let mut body = format!(r#"{{"status":"success","data":{data}"#);
     for (name, texts) in [("warnings", warnings), ("infos", infos)] {
         if !texts.is_empty() {
-            body.push_str(&format!(r#","{name}":"#));
+            // Writing to a string cannot fail.
+            let _ = write!(body, r#","{name}":"#);
             push_json_strs(&mut body, texts);
         }
     }
