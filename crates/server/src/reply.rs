@@ -1,6 +1,5 @@
 //! Answers: JSON as the APIs write it, and errors as they report them.
 
-use std::fmt::Write as _;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
