@@ -1,9 +1,9 @@
 //! Answers: JSON as the APIs write it, and errors as they report them.
 
-
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use kittiwake_model::{Labels, StoreError};
+use std::fmt::Write as _;
 
 /// Why a request is not answered as asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
