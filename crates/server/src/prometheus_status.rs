@@ -253,7 +253,10 @@ pub async fn features(State(app): State<App>) -> Response {
     otlp.insert("native_delta_ingestion".to_owned(), false);
     let mut prometheus = on(&["server_mode"]);
     prometheus.insert("agent_mode".to_owned(), false);
+    let functions = kittiwake_promql::FUNCTIONS.iter();
+    let functions: BTreeMap<&str, bool> = functions.map(|f| (f.name, true)).collect();
     let data = json!({
+        "promql_functions": functions,
         "api": api,
         "otlp_receiver": otlp,
         "prometheus": prometheus,

@@ -279,3 +279,133 @@ async fn the_state_of_the_server_is_told() {
         false
     );
 }
+
+#[tokio::test]
+async fn queries_are_formatted_and_taken_apart() {
+    let server = server();
+    let query = crate::harness::percent("sum by(job)(rate(a{b=~'c'}[5m] offset 1m))");
+    let formatted = server
+        .get(&format!("/api/v1/format_query?query={query}"))
+        .await
+        .data();
+    assert_eq!(formatted, "sum by (job) (rate(a{b=~\"c\"}[5m] offset 1m))");
+    let tree = server
+        .get(&format!("/api/v1/parse_query?query={query}"))
+        .await
+        .data();
+    assert_eq!(tree["type"], "aggregation");
+    assert_eq!(
+        (&tree["op"], &tree["grouping"]),
+        (&json!("sum"), &json!(["job"]))
+    );
+    let call = &tree["expr"];
+    assert_eq!(
+        call["func"],
+        json!({
+            "name": "rate", "argTypes": ["matrix"], "variadic": 0, "returnType": "vector",
+        })
+    );
+    let selector = &call["args"][0];
+    assert_eq!(
+        (&selector["type"], &selector["range"]),
+        (&json!("matrixSelector"), &json!(300_000))
+    );
+    assert_eq!(
+        (&selector["offset"], &selector["offsetExpr"]),
+        (&json!(60_000), &Value::Null)
+    );
+    assert_eq!(
+        selector["matchers"][0],
+        json!({"name": "b", "value": "c", "type": "=~"})
+    );
+    let query = crate::harness::percent("a * on(x) group_left(y) b > bool 1");
+    let tree = server
+        .get(&format!("/api/v1/parse_query?query={query}"))
+        .await
+        .data();
+    assert_eq!((&tree["op"], &tree["bool"]), (&json!(">"), &json!(true)));
+    let matching = &tree["lhs"]["matching"];
+    assert_eq!(matching["card"], "many-to-one");
+    assert_eq!(
+        (&matching["labels"], &matching["include"]),
+        (&json!(["x"]), &json!(["y"]))
+    );
+    let answer = server.get("/api/v1/parse_query?query=a(").await;
+    assert_eq!(answer.error().0, 400);
+}
+
+#[tokio::test]
+async fn exemplars_are_found_by_the_selectors_of_a_query() {
+    let server = server();
+    let mut encoder = v2::RequestEncoder::new();
+    let exemplar = kittiwake_model::Exemplar {
+        labels: labels(&[("trace_id", "t")]),
+        value: 0.5,
+        time_ms: 1500,
+    };
+    let parts = SeriesParts {
+        histograms: &[],
+        exemplars: std::slice::from_ref(&exemplar),
+    };
+    let series = labels(&[("__name__", "h_bucket"), ("le", "1.0")]);
+    encoder.series(&series, [(1000, 1.0, 0)], &parts, None);
+    let headers = [("content-type", v2::CONTENT_TYPE)];
+    server
+        .post("/api/v1/write", &headers, encoder.finish().unwrap())
+        .await;
+    let query = crate::harness::percent("histogram_quantile(0.9, rate(h_bucket[5m])) > x");
+    let path = format!("/api/v1/query_exemplars?query={query}&start=0&end=5");
+    let want = json!([{
+        "seriesLabels": {"__name__": "h_bucket", "le": "1.0"},
+        "exemplars": [{"labels": {"trace_id": "t"}, "value": "0.5", "timestamp": 1.5}],
+    }]);
+    assert_eq!(server.get(&path).await.data(), want);
+    let path = "/api/v1/query_exemplars?query=h_bucket&start=2&end=5";
+    assert_eq!(server.get(path).await.data(), json!([]));
+    let answer = server.get("/api/v1/query_exemplars?query=1").await;
+    assert_eq!(answer.data(), Value::Null);
+}
+
+#[tokio::test]
+async fn native_histograms_are_answered_as_buckets() {
+    let server = server();
+    let histogram = kittiwake_model::Histogram {
+        schema: 0,
+        zero_threshold: 0.0,
+        sum: 3.0,
+        positive_spans: vec![kittiwake_model::histogram::Span {
+            offset: 1,
+            length: 1,
+        }],
+        negative_spans: Vec::new(),
+        custom_bounds: Vec::new(),
+        counts: kittiwake_model::histogram::Counts::Integer {
+            count: 2,
+            zero: 0,
+            positive: vec![2],
+            negative: Vec::new(),
+        },
+        reset_hint: kittiwake_model::histogram::ResetHint::Unknown,
+    };
+    let parts = SeriesParts {
+        histograms: &[(1000, 0, std::sync::Arc::new(histogram))],
+        exemplars: &[],
+    };
+    let mut encoder = v2::RequestEncoder::new();
+    encoder.series(&labels(&[("__name__", "h")]), [], &parts, None);
+    let headers = [("content-type", v2::CONTENT_TYPE)];
+    server
+        .post("/api/v1/write", &headers, encoder.finish().unwrap())
+        .await;
+    let data = server.get("/api/v1/query?query=h&time=1").await.data();
+    let want = json!([1, {"count": "2", "sum": "3", "buckets": [[0, "1", "2", "2"]]}]);
+    assert_eq!(data["result"][0]["histogram"], want);
+    assert_eq!(
+        server.value("histogram_count(h)", 1.0).await.as_deref(),
+        Some("2")
+    );
+    let answer = server
+        .get("/api/v1/query?query=rate(up[1s])%2Bh&time=1")
+        .await;
+    assert_eq!(answer.status, 200);
+}
