@@ -4,14 +4,14 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use kittiwake_promqltest::{Backing, Memory, Outcome, run, scripts};
+use kittiwake_promqltest::{Outcome, backings, run, scripts};
 
 /// Runs scripts and reports each failure with its line; `false` when there was one.
 pub fn promqltest(paths: &[String]) -> Result<bool> {
     if paths.is_empty() {
         bail!("no script given: cargo xtask promqltest PATH...");
     }
-    let mut backings: Vec<Box<dyn Backing>> = vec![Box::new(Memory::default())];
+    let mut backings = backings().map_err(anyhow::Error::msg)?;
     let mut total = Outcome::default();
     for path in paths {
         let files = scripts(Path::new(path)).with_context(|| format!("cannot read {path}"))?;

@@ -16,11 +16,22 @@ mod fixed;
 mod number;
 mod query;
 mod script;
+mod stored;
 mod values;
 
 use std::path::{Path, PathBuf};
 
 pub use backing::{Backing, Memory, Sample, SampleValue};
+pub use stored::{Place, Stored};
+
+/// Every backing there is: memory, and the store with its samples at each place.
+pub fn backings() -> Result<Vec<Box<dyn Backing>>, String> {
+    let mut all: Vec<Box<dyn Backing>> = vec![Box::new(Memory::default())];
+    for place in [Place::Head, Place::Block, Place::Restarted] {
+        all.push(Box::new(Stored::new(place)?));
+    }
+    Ok(all)
+}
 
 /// What did not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]

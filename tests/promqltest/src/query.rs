@@ -74,7 +74,13 @@ impl Runner<'_> {
     fn load(&mut self, step_ms: i64, series: Vec<Loaded>, with_nhcb: bool) -> Result<(), String> {
         self.is_frozen = false;
         let mut classic = Classic::default();
-        for one in series {
+        // A series that a load has twice is as its last line says.
+        let last: HashMap<Labels, usize> =
+            series.iter().map(|s| &s.labels).cloned().zip(0..).collect();
+        for (index, one) in series.into_iter().enumerate() {
+            if last.get(&one.labels) != Some(&index) {
+                continue;
+            }
             let mut samples = Vec::new();
             for (index, value) in one.values.into_iter().enumerate() {
                 let time_ms = step_ms * index as i64;

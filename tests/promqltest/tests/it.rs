@@ -1,4 +1,4 @@
-//! Prometheus' own scripts, through memory.
+//! Prometheus' own scripts, through memory and the store.
 //!
 //! They are data beside the project; a checkout without them skips these tests and says so.
 
@@ -14,7 +14,7 @@ mod runner;
 
 use std::path::PathBuf;
 
-use kittiwake_promqltest::{Memory, Outcome, run, scripts};
+use kittiwake_promqltest::{Outcome, backings, run, scripts};
 
 /// The scripts with their texts; `None` when there are none beside the checkout.
 fn conformance() -> Option<Vec<(PathBuf, String)>> {
@@ -38,13 +38,20 @@ fn conformance() -> Option<Vec<(PathBuf, String)>> {
 #[test]
 fn every_script_passes() {
     let Some(scripts) = conformance() else { return };
-    let mut total = Outcome::default();
-    for (file, text) in scripts {
-        total.merge(run(&file, &text, &mut Memory::default()));
+    for mut backing in backings().unwrap() {
+        let mut total = Outcome::default();
+        for (file, text) in &scripts {
+            total.merge(run(file, text, backing.as_mut()));
+        }
+        let name = backing.name();
+        for failure in &total.failures {
+            eprintln!("{failure} (in {name})");
+        }
+        assert!(
+            total.failures.is_empty(),
+            "{name}: {} failed",
+            total.failures.len()
+        );
+        assert!(total.passed > 0);
     }
-    for failure in &total.failures {
-        eprintln!("{failure}");
-    }
-    assert!(total.failures.is_empty(), "{} failed", total.failures.len());
-    assert!(total.passed > 0);
 }
