@@ -16,7 +16,6 @@ const FLOORS: &[(&str, u8)] = &[
     ("config", 1),
     ("vector", 1),
     ("template", 1),
-    ("template", 1),
     ("tsdb", 2),
     ("logstore", 2),
     ("promql", 2),
