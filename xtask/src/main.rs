@@ -13,6 +13,7 @@ mod bench;
 mod engine;
 mod floors;
 mod guest;
+mod loki_cases;
 mod oracles;
 mod page;
 mod promqltest;
@@ -27,6 +28,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   run [ARGS]  build the page and the server, and start it; ARGS go to the server
   test        install what the tests need, then run all of them
   oracles     build what tests compare and check with, once
+  loki-cases DATASET CASES
+              compare answers with those recorded on a Loki
   bench       measure what docs/benchmarks.md tells
   promqltest PATH...
               run scripts of Prometheus' PromQL test language, files or folders of *.test";
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Some("guest") => oracles::dir()
             .and_then(|d| guest::prepare(&d))
             .map(|d| println!("{}", d.display())),
+        Some("loki-cases") => loki_cases::run_cases(&root(), rest),
         Some("bench") => bench::bench(&root()),
         Some("promqltest") => match promqltest::promqltest(rest) {
             // What failed is told already, and the sum is the last line.

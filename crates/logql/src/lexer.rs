@@ -1,6 +1,7 @@
 //! LogQL's tokens, each with where it stands.
 
 use crate::error::ParseError;
+use crate::units;
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Token {
@@ -9,6 +10,10 @@ pub(crate) enum Token {
     Text(String),
     Number(f64),
     DurationNs(i64),
+    /// A size with a unit, like `5MB`.
+    Bytes(u64),
+    /// `--strict`
+    Flag(String),
     /// Any of the operators and brackets.
     Sign(&'static str),
     End,
@@ -18,14 +23,46 @@ impl Token {
     /// As an error shows it.
     pub(crate) fn shown(&self) -> String {
         match self {
-            Self::Word(word) => word.clone(),
+            Self::Word(word) if is_keyword(word) => word.clone(),
+            Self::Word(_) => "IDENTIFIER".to_owned(),
             Self::Text(_) => "STRING".to_owned(),
             Self::Number(_) => "NUMBER".to_owned(),
             Self::DurationNs(_) => "DURATION".to_owned(),
+            Self::Bytes(_) => "BYTES".to_owned(),
+            Self::Flag(_) => "FUNCTION_FLAG".to_owned(),
             Self::Sign(sign) => (*sign).to_owned(),
             Self::End => "$end".to_owned(),
         }
     }
+}
+
+/// Whether a word is shown in errors as it is, and not as a name.
+fn is_keyword(word: &str) -> bool {
+    matches!(
+        word,
+        "by" | "without"
+            | "on"
+            | "ignoring"
+            | "group_left"
+            | "group_right"
+            | "bool"
+            | "or"
+            | "and"
+            | "unless"
+            | "offset"
+            | "unwrap"
+            | "json"
+            | "logfmt"
+            | "regexp"
+            | "pattern"
+            | "unpack"
+            | "line_format"
+            | "label_format"
+            | "decolorize"
+            | "drop"
+            | "keep"
+            | "ip"
+    )
 }
 
 /// Longer signs stand before those that they start with.
@@ -57,6 +94,12 @@ pub(crate) fn tokens(query: &str) -> Result<Vec<(usize, Token)>, ParseError> {
             let len = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
             tokens.push((at, Token::Word(rest[..len].to_owned())));
             at += len;
+        } else if rest.starts_with("--") && rest[2..].starts_with(|c: char| c.is_ascii_alphabetic())
+        {
+            let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+            let len = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
+            tokens.push((at, Token::Flag(rest[2..len].to_owned())));
+            at += len;
         } else if let Some(sign) = SIGNS.iter().find(|s| rest.starts_with(**s)) {
             tokens.push((at, Token::Sign(sign)));
             at += sign.len();
@@ -76,60 +119,37 @@ fn starts_digit(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_digit())
 }
 
-/// A number, or a duration: numbers with units, like `1h30m` or `1.5s`.
+/// A number, a duration like `1h30m`, or a size like `5MB`.
 fn number(query: &str, at: usize) -> Result<(Token, usize), ParseError> {
-    const UNITS: [(&str, f64); 10] = [
-        ("ns", 1.0),
-        ("us", 1e3),
-        ("µs", 1e3),
-        ("ms", 1e6),
-        ("s", 1e9),
-        ("m", 60e9),
-        ("h", 3_600e9),
-        ("d", 86_400e9),
-        ("w", 604_800e9),
-        ("y", 31_536_000e9),
-    ];
     let rest = &query[at..];
-    let is_number = |c: char| c.is_ascii_digit() || c == '.';
-    let is_unit = |c: char| c.is_alphabetic();
-    let all = rest
-        .find(|c| !is_number(c) && !is_unit(c))
-        .unwrap_or(rest.len());
+    let is_part = |c: char| c.is_alphanumeric() || c == '.' || c == '_';
+    let all = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
     let text = &rest[..all];
-    let bad = |what: &str| ParseError::at(query, at, format!("syntax error: {what} {text:?}"));
     // An exponent's sign is not among the letters.
     let mut long = all;
     if text.ends_with(['e', 'E']) && rest[all..].starts_with(['+', '-']) {
         let digits = rest[all + 1..].find(|c: char| !c.is_ascii_digit());
         long = all + 1 + digits.unwrap_or(rest.len() - all - 1);
     }
-    if let Ok(number) = rest[..long].parse::<f64>() {
+    let is_plain = !text.contains('_');
+    if is_plain && let Ok(number) = rest[..long].parse::<f64>() {
         return Ok((Token::Number(number), long));
     }
-    if let Some(hex) = text
-        .strip_prefix("0x")
-        .and_then(|h| u64::from_str_radix(h, 16).ok())
+    if let Some(hex) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"))
+        && let Ok(hex) = u64::from_str_radix(hex, 16)
     {
         return Ok((Token::Number(hex as f64), all));
     }
-    let (mut left, mut total_ns) = (text, 0.0);
-    while !left.is_empty() {
-        let digits = left.find(|c| !is_number(c)).unwrap_or(left.len());
-        let count: f64 = left[..digits]
-            .parse()
-            .map_err(|_| bad("bad number or duration"))?;
-        left = &left[digits..];
-        let letters = left.find(|c| !is_unit(c)).unwrap_or(left.len());
-        let unit = UNITS.iter().find(|(name, _)| *name == &left[..letters]);
-        let (_, unit_ns) = unit.ok_or_else(|| bad("bad number or duration"))?;
-        total_ns += count * unit_ns;
-        left = &left[letters..];
+    match units::parse_query_duration(text) {
+        Ok(ns) => Ok((Token::DurationNs(ns), all)),
+        Err(message) => {
+            if let Ok(bytes) = units::parse_bytes(text) {
+                return Ok((Token::Bytes(bytes), all));
+            }
+            let message = message.strip_prefix("time: ").unwrap_or(&message);
+            Err(ParseError::at(query, at, message))
+        }
     }
-    if total_ns.is_nan() || total_ns >= i64::MAX as f64 {
-        return Err(bad("too long a duration"));
-    }
-    Ok((Token::DurationNs(total_ns as i64), all))
 }
 
 /// A string in Go's form: with escapes between `"`, as it is between backticks.

@@ -3,19 +3,17 @@
 //! Each range aggregation reads its lines once for the whole query; what stands above it is the
 //! algebra that PromQL shares.
 
-use std::collections::HashMap;
-
-use kittiwake_model::{Direction, EntryBatch, Labels, LogStore, MatchOp, QueryContext, stale_nan};
+use kittiwake_model::{Labels, LogStore, QueryContext, pattern, stale_nan};
 use kittiwake_vector::{
-    Grouping, Groups, Matching, Notes, Operator, Series, binary, rank, set, with_scalar,
+    Arithmetic, Fold, Grouping, Groups, Matching, Notes, Operator, Rank, Series, binary, rank, set,
 };
 
-use crate::ast::{Aggregate, LogExpr, MetricExpr, RangeOp};
+use crate::ast::{MetricExpr, RangeExpr, RangeOp, VectorOp};
 use crate::error::EvalError;
-use crate::lines::with_metadata;
+use crate::over_time::over_time;
 
-/// Series of one answer at most.
-const SERIES_MAX: usize = 100_000;
+/// Series of one answer at most, as Loki's default has it.
+pub const SERIES_MAX: usize = 500;
 
 /// What a query gives. Times are in ms.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,14 +28,14 @@ pub enum Value {
 
 /// The steps of an evaluation, in ns.
 #[derive(Debug, Clone, Copy)]
-struct Steps {
-    start_ns: i64,
-    step_ns: i64,
-    count: usize,
+pub(crate) struct Steps {
+    pub(crate) start_ns: i64,
+    pub(crate) step_ns: i64,
+    pub(crate) count: usize,
 }
 
 impl Steps {
-    fn at(&self, index: usize) -> i64 {
+    pub(crate) fn at(&self, index: usize) -> i64 {
         self.start_ns + self.step_ns * index as i64
     }
 }
@@ -66,7 +64,9 @@ pub fn instant(
         Evaluated::Series(series) => {
             let values = series.into_iter();
             let values = values.filter_map(|s| Some((s.labels.clone(), time_ms, s.float(0)?)));
-            Value::Vector(values.collect())
+            let values: Vec<_> = values.collect();
+            check_len(values.len())?;
+            Value::Vector(values)
         }
     })
 }
@@ -95,15 +95,23 @@ pub fn range(
         Evaluated::Series(series) => series
             .into_iter()
             .map(|s| {
-                let points = (0..s.floats.len()).filter_map(|i| Some((time_ms(i), s.float(i)?)));
+                let points = (0..steps.count).filter_map(|i| Some((time_ms(i), s.float(i)?)));
                 let points = points.collect();
                 (s.labels, points)
             })
             .collect(),
     };
     matrix.retain(|(_, points): &(Labels, Vec<_>)| !points.is_empty());
+    check_len(matrix.len())?;
     matrix.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(Value::Matrix(matrix))
+}
+
+fn check_len(series: usize) -> Result<(), EvalError> {
+    if series > SERIES_MAX {
+        return Err(EvalError::SeriesLimit(SERIES_MAX));
+    }
+    Ok(())
 }
 
 fn evaluate(
@@ -115,25 +123,50 @@ fn evaluate(
     context.check()?;
     match expr {
         MetricExpr::Number(number) => Ok(Evaluated::Number(*number)),
-        MetricExpr::Range {
-            op,
-            log,
-            window_ns,
-            offset_ns,
-        } => over_time(*op, log, *window_ns, *offset_ns, store, steps, context)
-            .map(Evaluated::Series),
+        MetricExpr::Vector(number) => Ok(Evaluated::Series(vec![Series::of(
+            Labels::empty(),
+            vec![*number; steps.count],
+        )])),
+        MetricExpr::Range(range) => {
+            over_time(range, None, store, steps, context).map(Evaluated::Series)
+        }
+        MetricExpr::LabelReplace {
+            inner,
+            dst,
+            replacement,
+            src,
+            regex,
+        } => match evaluate(inner, store, steps, context)? {
+            Evaluated::Series(series) => {
+                label_replace(series, dst, replacement, src, regex).map(Evaluated::Series)
+            }
+            number @ Evaluated::Number(_) => Ok(number),
+        },
         MetricExpr::Aggregate {
-            by,
+            op,
             grouping,
             inner,
-        } => match evaluate(inner, store, steps, context)? {
-            Evaluated::Number(_) => Err(EvalError::Execution(
-                "an aggregation needs series, not a number".to_owned(),
-            )),
-            Evaluated::Series(series) => {
-                Ok(Evaluated::Series(aggregate(series, grouping, *by, steps)))
-            }
-        },
+        } => {
+            let grouping = grouping.clone().unwrap_or(Grouping::By(Vec::new()));
+            let inner = match inner.as_ref() {
+                MetricExpr::Range(range) if sums_on_the_way(*op, range) => {
+                    Evaluated::Series(over_time(range, Some(&grouping), store, steps, context)?)
+                }
+                inner => evaluate(inner, store, steps, context)?,
+            };
+            let Evaluated::Series(series) = inner else {
+                return Err(EvalError::Execution(
+                    "an aggregation needs series, not a number".to_owned(),
+                ));
+            };
+            Ok(Evaluated::Series(match op {
+                VectorOp::Fold(by) => folded(series, grouping, *by, steps.count),
+                VectorOp::Rank(by, k) => ranked(&series, &grouping, *by, *k, steps.count),
+                VectorOp::ApproxTopk(k) => ranked(&series, &grouping, Rank::Topk, *k, steps.count),
+                VectorOp::Sort => sorted(series, false),
+                VectorOp::SortDesc => sorted(series, true),
+            }))
+        }
         MetricExpr::Binary {
             op,
             returns_bool,
@@ -143,115 +176,123 @@ fn evaluate(
         } => {
             let left = evaluate(left, store, steps, context)?;
             let right = evaluate(right, store, steps, context)?;
-            combine(*op, *returns_bool, matching, left, right, steps.count)
+            let matching = matching.clone().unwrap_or_default();
+            combine(*op, *returns_bool, &matching, left, right, steps.count)
         }
     }
 }
 
-/// Times, in order, and weights of the lines of one series.
-type Weighted = Vec<(i64, f64)>;
+fn folded(series: Vec<Series>, grouping: Grouping, by: Fold, steps: usize) -> Vec<Series> {
+    let mut groups = Groups::new(by, grouping, steps);
+    for one in series {
+        groups.add(one);
+    }
+    groups.finish(&[]).0
+}
 
-fn over_time(
-    op: RangeOp,
-    log: &LogExpr,
-    window_ns: i64,
-    offset_ns: i64,
-    store: &dyn LogStore,
-    steps: Steps,
-    context: &QueryContext,
+fn ranked(series: &[Series], grouping: &Grouping, by: Rank, k: usize, steps: usize) -> Vec<Series> {
+    let params = vec![k as f64; steps];
+    rank(by, series, grouping, &params, &mut Notes::default())
+}
+
+/// Each series with a label that is made of another one's value.
+fn label_replace(
+    mut series: Vec<Series>,
+    dst: &str,
+    replacement: &str,
+    src: &str,
+    regex: &str,
 ) -> Result<Vec<Series>, EvalError> {
-    let first = steps.at(0).saturating_sub(offset_ns);
-    let last = steps.at(steps.count - 1).saturating_sub(offset_ns);
-    let from = first.saturating_sub(window_ns).saturating_add(1);
-    let mut scan = log.scan(from, last, Direction::Forward, 0);
-    let counts_bytes = matches!(op, RangeOp::BytesOverTime | RangeOp::BytesRate);
-    scan.needs_line = counts_bytes;
-    scan.ordered = false;
-    let mut cursor = store.scan(&scan, context)?;
-    let mut series: HashMap<Labels, Weighted> = HashMap::new();
-    let mut batch = EntryBatch::default();
-    while cursor.next_batch(&mut batch)? {
-        context.check()?;
-        for (index, entry) in batch.entries.iter().enumerate() {
-            let labels = with_metadata(batch.labels(index), &entry.metadata);
-            let weight = if counts_bytes {
-                entry.line.len() as f64
-            } else {
-                1.0
-            };
-            series
-                .entry(labels)
-                .or_default()
-                .push((entry.time_ns, weight));
-        }
-        if series.len() > SERIES_MAX {
-            return Err(EvalError::Execution(format!(
-                "maximum number of series ({SERIES_MAX}) reached for a single query"
-            )));
+    let regex = pattern::anchored(regex).map_err(|e| EvalError::Execution(e.to_string()))?;
+    for one in &mut series {
+        let Some(found) = regex.captures(one.labels.get(src).unwrap_or_default()) else {
+            continue;
+        };
+        let mut value = String::new();
+        found.expand(replacement, &mut value);
+        let mut labels = one.labels.to_builder();
+        labels.set(dst, &value);
+        if let Ok(labels) = labels.build() {
+            one.labels = labels;
         }
     }
-    let mut all: Vec<(Labels, Weighted)> = series.into_iter().collect();
-    all.sort_by(|a, b| a.0.cmp(&b.0));
-    let per_second = match op {
-        RangeOp::Rate | RangeOp::BytesRate => window_ns as f64 / 1e9,
-        _ => 1.0,
-    };
-    let mut found = Vec::with_capacity(all.len());
-    for (labels, mut lines) in all {
-        context.check()?;
-        // Streams of several label sets can make one series.
-        lines.sort_by_key(|(time_ns, _)| *time_ns);
-        let (mut begin, mut end) = (0, 0);
-        let mut values = vec![stale_nan(); steps.count];
-        for (index, value) in values.iter_mut().enumerate() {
-            let at = steps.at(index).saturating_sub(offset_ns);
-            // Left open, right closed, as in Loki: `t - window < time <= t`.
-            while end < lines.len() && lines[end].0 <= at {
-                end += 1;
-            }
-            while begin < end && lines[begin].0 <= at.saturating_sub(window_ns) {
-                begin += 1;
-            }
-            if begin < end {
-                let total: f64 = if counts_bytes {
-                    lines[begin..end].iter().map(|(_, weight)| weight).sum()
+    Ok(series)
+}
+
+/// Series by their value at the one step of an instant query; NaN comes last.
+fn sorted(mut series: Vec<Series>, is_descending: bool) -> Vec<Series> {
+    if series.first().is_some_and(|s| s.floats.len() == 1) {
+        series.sort_by(|a, b| match (a.float(0), b.float(0)) {
+            (Some(a), Some(b)) => a.is_nan().cmp(&b.is_nan()).then_with(|| {
+                let order = a.partial_cmp(&b).unwrap_or(std::cmp::Ordering::Equal);
+                if is_descending {
+                    order.reverse()
                 } else {
-                    (end - begin) as f64
-                };
-                *value = total / per_second;
-            }
-        }
-        found.push(Series::of(labels, values));
+                    order
+                }
+            }),
+            (a, b) => b.is_some().cmp(&a.is_some()),
+        });
     }
-    if op == RangeOp::AbsentOverTime {
-        let is_there = |step: usize| found.iter().any(|s| s.has(step));
-        let value = |step| if is_there(step) { stale_nan() } else { 1.0 };
-        let values = (0..steps.count).map(value).collect();
-        return Ok(vec![Series::of(absent_labels(log), values)]);
-    }
-    Ok(found)
+    series
 }
 
-/// What is known of streams that are not there: the labels that must be equal to something.
-fn absent_labels(log: &LogExpr) -> Labels {
-    let equal = log.selector.iter().filter(|m| m.op() == MatchOp::Equal);
-    Labels::from_pairs(equal.map(|m| (m.name(), m.value()))).unwrap_or_else(|_| Labels::empty())
+/// Whether a sum around a range aggregation can be done while the lines are read.
+fn sums_on_the_way(op: VectorOp, range: &RangeExpr) -> bool {
+    op == VectorOp::Fold(Fold::Sum)
+        && range.grouping.is_none()
+        && matches!(
+            range.op,
+            RangeOp::BytesOverTime
+                | RangeOp::BytesRate
+                | RangeOp::SumOverTime
+                | RangeOp::Rate
+                | RangeOp::CountOverTime
+        )
 }
 
-fn aggregate(series: Vec<Series>, grouping: &Grouping, by: Aggregate, steps: Steps) -> Vec<Series> {
-    match by {
-        Aggregate::Fold(fold) => {
-            let mut groups = Groups::new(fold, grouping.clone(), steps.count);
-            for one in series {
-                groups.add(one);
-            }
-            groups.finish(&[]).0
-        }
-        Aggregate::Rank(kind, k) => {
-            let params = vec![k as f64; steps.count];
-            rank(kind, &series, grouping, &params, &mut Notes::default())
-        }
+/// The operator with what Loki adds: by zero nothing is divided.
+fn apply(op: Operator, returns_bool: bool, a: f64, b: f64) -> Option<f64> {
+    if divides(op) && b == 0.0 {
+        return Some(f64::NAN);
     }
+    op.apply(returns_bool, a, b)
+}
+
+fn divides(op: Operator) -> bool {
+    matches!(
+        op,
+        Operator::Arithmetic(Arithmetic::Divide | Arithmetic::Modulo)
+    )
+}
+
+fn join(
+    op: Operator,
+    returns_bool: bool,
+    matching: &Matching,
+    left: Vec<Series>,
+    mut right: Vec<Series>,
+    steps: usize,
+) -> Result<Vec<Series>, EvalError> {
+    if let Operator::Set(op) = op {
+        return Ok(set(op, left, right, &matching.on));
+    }
+    if divides(op) {
+        let values = right.iter_mut().flat_map(|s| s.floats.iter_mut());
+        values.filter(|v| **v == 0.0).for_each(|v| *v = f64::NAN);
+    }
+    let notes = &mut Notes::default();
+    binary(
+        op,
+        returns_bool,
+        &left,
+        &right,
+        matching,
+        steps,
+        true,
+        notes,
+    )
+    .map_err(|e| EvalError::Execution(e.to_string()))
 }
 
 fn combine(
@@ -262,29 +303,11 @@ fn combine(
     right: Evaluated,
     steps: usize,
 ) -> Result<Evaluated, EvalError> {
-    let notes = &mut Notes::default();
-    let each = |mut series: Vec<Series>, number: f64, is_swapped: bool, notes: &mut Notes| {
-        let numbers = vec![number; steps];
-        for one in &mut series {
-            with_scalar(op, returns_bool, one, &numbers, is_swapped, notes);
-        }
-        Evaluated::Series(series)
-    };
+    let is_filter = matches!(op, Operator::Comparison(_)) && !returns_bool;
     Ok(match (left, right) {
-        (Evaluated::Series(left), Evaluated::Series(right)) => Evaluated::Series(match op {
-            Operator::Set(op) => set(op, left, right, &matching.on),
-            _ => binary(
-                op,
-                returns_bool,
-                &left,
-                &right,
-                matching,
-                steps,
-                true,
-                notes,
-            )
-            .map_err(|e| EvalError::Execution(e.to_string()))?,
-        }),
+        (Evaluated::Series(left), Evaluated::Series(right)) => {
+            Evaluated::Series(join(op, returns_bool, matching, left, right, steps)?)
+        }
         _ if matches!(op, Operator::Set(_)) => {
             return Err(EvalError::Execution(
                 "set operators need series on both sides".to_owned(),
@@ -292,9 +315,24 @@ fn combine(
         }
         // Of two numbers a comparison tells 1 or 0.
         (Evaluated::Number(a), Evaluated::Number(b)) => {
-            Evaluated::Number(op.apply(true, a, b).unwrap_or(f64::NAN))
+            Evaluated::Number(apply(op, true, a, b).unwrap_or(f64::NAN))
         }
-        (Evaluated::Series(series), Evaluated::Number(b)) => each(series, b, false, notes),
-        (Evaluated::Number(a), Evaluated::Series(series)) => each(series, a, true, notes),
+        (Evaluated::Series(series), Evaluated::Number(b)) => {
+            each(series, |v| apply(op, returns_bool, v, b))
+        }
+        (Evaluated::Number(a), Evaluated::Series(series)) => each(series, |v| {
+            // A comparison keeps the series' value, whichever side it is on.
+            let result = apply(op, returns_bool, a, v)?;
+            Some(if is_filter { v } else { result })
+        }),
     })
+}
+
+fn each(mut series: Vec<Series>, apply: impl Fn(f64) -> Option<f64>) -> Evaluated {
+    for one in &mut series {
+        for step in 0..one.floats.len() {
+            one.floats[step] = one.float(step).and_then(&apply).unwrap_or_else(stale_nan);
+        }
+    }
+    Evaluated::Series(series)
 }

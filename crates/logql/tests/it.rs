@@ -3,7 +3,7 @@
 // A test's way to fail; the lint knows test functions only, not what they share.
 #![allow(clippy::unwrap_used)]
 
-use kittiwake_logql::{Expr, Value, instant, lines, parse, parse_selector, range};
+use kittiwake_logql::{Expr, LineQuery, Value, Window, instant, parse, parse_selector, range};
 use kittiwake_model::memory::MemoryLogs;
 use kittiwake_model::{Direction, Entry, Labels, QueryContext};
 use proptest::prelude::*;
@@ -39,19 +39,18 @@ fn found(
         panic!("{query} gives numbers")
     };
     let context = QueryContext::default();
-    let streams = lines(
-        &expr,
-        &store(),
-        start * S,
-        end * S,
+    let window = Window {
+        start_ns: start * S,
+        end_ns: end * S,
         direction,
         limit,
-        &context,
-    )
-    .unwrap();
+        interval_ns: 0,
+    };
+    let query = LineQuery::new(&expr).unwrap();
+    let streams = query.run(&store(), &window, &context).unwrap();
     let shown = streams.into_iter().map(|s| {
         let app = s.labels.get("app").unwrap().to_owned();
-        (app, s.entries.into_iter().map(|e| e.line).collect())
+        (app, s.lines.into_iter().map(|l| l.text).collect())
     });
     shown.collect()
 }
@@ -181,17 +180,17 @@ fn a_range_query_is_the_instant_queries_of_its_steps() {
 #[test]
 fn what_is_wrong_is_said_with_its_place() {
     for (query, want) in [
-        ("", "line 1, col 1"),
+        ("", "unexpected $end"),
         ("{}", "at least one regexp or equality matcher"),
         ("{app=web}", "col 6"),
         ("{app=\"web\"} |= ", "unexpected $end"),
-        ("{app=\"web\"} | json", "not supported yet"),
-        ("rate({app=\"web\"})", "expecting RANGE"),
-        ("sum({app=\"web\"})", "needs numbers"),
+        ("{app=\"web\"} | jsonn", "unexpected $end"),
+        ("rate({app=\"web\"})", "col 17: syntax error: unexpected )"),
+        ("sum({app=\"web\"})", "unexpected )"),
         ("{app=\"web\"} + 1", "gives lines"),
-        ("{app=~\"(\"}", "invalid regular expression"),
-        ("\n{app=\"web\"} |~ \"(\"", "line 2, col 16"),
-        ("rate({app=\"web\"}[1x])", "bad number or duration"),
+        ("{app=~\"(\"}", "col 7"),
+        ("\n{app=\"web\"} |~ \"(\"", "error parsing regexp"),
+        ("rate({app=\"web\"}[1x])", "unknown unit"),
         ("foo({app=\"web\"}[1m])", "unexpected IDENTIFIER"),
     ] {
         let error = parse(query).unwrap_err().to_string();
@@ -214,5 +213,207 @@ proptest! {
         ]), 0..20),
     ) {
         let _ = parse(&pieces.join(" "));
+    }
+}
+
+/// Queries that use all of the language, one thing each.
+const QUERIES: [&str; 34] = [
+    "{a=\"b\", c!=\"d\", e=~\"f.*\", g!~`h`}",
+    "{a=\"b\"} |= \"x\" or \"y\" != \"z\" |~ `\\d+` !~ \"w\" |> \"<_>x\" !> \"<_>\"",
+    "{a=\"b\"} |= ip(\"10.0.0.0/8\") != ip(\"10.1.0.1\")",
+    "{a=\"b\"} | json",
+    "{a=\"b\"} | json x=\"y.z[0]\", q",
+    "{a=\"b\"} | logfmt --strict --keep-empty",
+    "{a=\"b\"} | logfmt x=\"y\"",
+    "{a=\"b\"} | regexp `(?P<x>\\w+)` | pattern \"<y> <_>\" | unpack",
+    "{a=\"b\"} | x=\"y\" or z > 5 and w <= 1.5s, v != 5MB",
+    "{a=\"b\"} | (x=\"y\" or z==5) | ip=ip(\"::1\") | ip!=ip(\"1.2.3.4-1.2.3.9\")",
+    "{a=\"b\"} | line_format \"{{.x}}\" | label_format y=x,z=\"{{.x}}\" | decolorize",
+    "{a=\"b\"} | drop x, y=\"z\" | keep w, v=~\"u.*\"",
+    "rate({a=\"b\"}[5m])",
+    "count_over_time({a=\"b\"} |= \"x\" [1h30m] offset 5m)",
+    "bytes_rate({a=\"b\"}[1d]) + bytes_over_time({a=\"b\"}[1w])",
+    "sum_over_time({a=\"b\"} | json | unwrap x [5m])",
+    "quantile_over_time(0.99, {a=\"b\"} | json | unwrap duration(x) | __error__=\"\" [5m]) by (y, z)",
+    "avg_over_time({a=\"b\"} | unwrap bytes(x) [5m]) without (y)",
+    "first_over_time({a=\"b\"} | unwrap duration_seconds(x) [5m]) by ()",
+    "rate_counter({a=\"b\"} | unwrap x [5m])",
+    "absent_over_time({a=\"b\"}[5m])",
+    "sum(rate({a=\"b\"}[5m])) by (x)",
+    "topk by (x) (5, rate({a=\"b\"}[5m]))",
+    "bottomk(1, rate({a=\"b\"}[5m])) without (x, y)",
+    "sort_desc(sort(rate({a=\"b\"}[5m])))",
+    "approx_topk(3, rate({a=\"b\"}[5m]))",
+    "stddev(rate({a=\"b\"}[5m])) / stdvar(rate({a=\"b\"}[5m]))",
+    "1 + 2 * 3 ^ 2 ^ 1 % -4",
+    "vector(1.5) > bool 1",
+    "label_replace(rate({a=\"b\"}[5m]), \"x\", \"$1\", \"y\", \"(.*)\")",
+    "rate({a=\"b\"}[5m]) / on (x) group_left (y, z) rate({a=\"c\"}[5m])",
+    "rate({a=\"b\"}[5m]) * ignoring (x) group_right rate({a=\"c\"}[5m])",
+    "rate({a=\"b\"}[5m]) or rate({a=\"c\"}[5m]) and rate({a=\"d\"}[5m]) unless on () vector(1)",
+    "count(min(max(avg(rate({a=\"b\"}[5m]))))) >= 1 # a comment",
+];
+
+#[test]
+fn what_is_printed_is_the_same_query() {
+    for query in QUERIES {
+        let expr = parse(query).unwrap_or_else(|e| panic!("{query}: {e}"));
+        let printed = expr.to_string();
+        let again = parse(&printed).unwrap_or_else(|e| panic!("{printed}: {e}"));
+        assert_eq!(again, expr, "{query} printed as {printed}");
+        let pretty = kittiwake_logql::pretty(&expr);
+        let again = parse(&pretty).unwrap_or_else(|e| panic!("{pretty}: {e}"));
+        assert_eq!(again.to_string(), printed, "{pretty}");
+    }
+}
+
+fn labels_of(query: &str, line: &str) -> (String, Vec<(String, String)>) {
+    let Expr::Log(expr) = parse(query).unwrap() else {
+        panic!()
+    };
+    let stream = Labels::from_pairs([("app", "web")]).unwrap();
+    let entry = Entry {
+        time_ns: 1_700_000_000 * S,
+        line: line.to_owned(),
+        metadata: Labels::from_pairs([("pod", "p1")]).unwrap(),
+    };
+    let query = LineQuery::new(&expr).unwrap();
+    let (labels, line) = query.show(&stream, &entry).unwrap();
+    let labels = labels.iter().filter(|(n, _)| !matches!(*n, "app" | "pod"));
+    let labels = labels.map(|(n, v)| (n.to_owned(), v.to_owned()));
+    (line.text, labels.collect())
+}
+
+#[test]
+fn stages_do_what_those_of_loki_do() {
+    let json = r#"{"a":{"b":1,"c d":"x"},"app":"y","l":[1,{"k":"v"}],"n":null,"t":"\u00e9\n"}"#;
+    for (stages, line, want) in [
+        ("| json", json, "a_b=1 a_c_d=x app_extracted=y t=é\n"),
+        ("| json | json", json, "a_b=1 a_c_d=x app_extracted=y t=é\n"),
+        (
+            "| json x=\"a.b\", y=\"l[1].k\", z=\"none\"",
+            json,
+            "x=1 y=v",
+        ),
+        ("| json x=\"l\"", json, "x=[1,{\"k\":\"v\"}]"),
+        (
+            "| logfmt",
+            "a=1 b=\"x \\\" y\" c= d pod=q",
+            "a=1 b=x \" y pod_extracted=q",
+        ),
+        ("| logfmt b, z=\"a\"", "a=1 b=2", "b=2 z=1"),
+        ("| pattern \"<m> <_> <s>\"", "GET / 200", "m=GET s=200"),
+        ("| regexp \"(?P<m>[A-Z]+)\"", "x GET", "m=GET"),
+        (
+            "| logfmt | label_format z=a,y=\"{{.a}}-{{.pod}}\"",
+            "a=1",
+            "y=-p1 z=1",
+        ),
+        ("| logfmt | keep a", "a=1 b=2", "a=1"),
+        ("| logfmt | drop a=\"2\", b", "a=1 b=2", "a=1"),
+        (
+            "| json",
+            "no",
+            "__error__=JSONParserErr __error_details__=Value looks like object, but can't find closing '}' symbol",
+        ),
+        ("| json | drop __error__, __error_details__", "no", ""),
+    ] {
+        let (_, labels) = labels_of(&format!("{{app=\"web\"}} {stages}"), line);
+        let shown: Vec<String> = labels.iter().map(|(n, v)| format!("{n}={v}")).collect();
+        assert_eq!(shown.join(" "), want, "{stages}");
+    }
+}
+
+#[test]
+fn functions_do_what_those_of_loki_do() {
+    for (template, want) in [
+        ("{{ .a | upper | trunc 2 }}", "AB"),
+        ("{{ trunc -2 .a }}", "cd"),
+        ("{{ substr 1 3 .a }} {{ contains \"bc\" .a }}", "bc true"),
+        (
+            "{{ .n | int | add 1 }} {{ divf 1 4 }} {{ round 1.256 2 }}",
+            "6 0.25 1.26",
+        ),
+        (
+            "{{ __timestamp__ | date \"2006-01-02T15:04:05Z07:00\" }}",
+            "2023-11-14T22:13:20Z",
+        ),
+        ("{{ __timestamp__ | unixEpochMillis }}", "1700000000000"),
+        (
+            "{{ toDate \"2006-01-02\" \"2020-02-29\" | unixEpoch }}",
+            "1582934400",
+        ),
+        ("{{ regexReplaceAll \"(b)\" .a \"<$1>\" }}", "a<b>cd"),
+        ("{{ alignRight 6 .a }}|{{ alignLeft 2 .a }}", "  abcd|ab"),
+        ("{{ range (fromJson \"[1,2]\") }}{{ . }};{{ end }}", "1;2;"),
+        (
+            "{{ default \"none\" .x }} {{ count \"[ab]\" .a }}",
+            "none 2",
+        ),
+        (
+            "{{ urlencode \"a b&\" }} {{ urldecode \"a%20b\" }} {{ b64enc .a }}",
+            "a+b%26 a b YWJjZA==",
+        ),
+        (
+            "{{ bytes \"2kB\" }} {{ duration \"1m\" }} {{ __line__ }}",
+            "2000 60 a=abcd n=5",
+        ),
+        (
+            "{{ title \"one two\" }} {{ indent 1 \"x\" }} {{ repeat 2 .a }}",
+            "One Two  x abcdabcd",
+        ),
+    ] {
+        let query = format!("{{app=\"web\"}} | logfmt | line_format `{template}`");
+        assert_eq!(labels_of(&query, "a=abcd n=5").0, want, "{template}");
+    }
+}
+
+#[test]
+fn deep_nesting_and_endless_chains_are_refused() {
+    for query in [
+        format!("{}1{}", "(".repeat(5000), ")".repeat(5000)),
+        format!("1{}", "+1".repeat(5000)),
+        format!("1{}", "^1".repeat(5000)),
+        format!("{{a=\"b\"}} | {}x=1", "(".repeat(5000)),
+        format!("{{a=\"b\"}} | x=1{}", " or x=1".repeat(5000)),
+        format!("{{a=\"b\"}} | x=1{}", ",x=1".repeat(5000)),
+        format!("rate({}{{a=\"b\"}}[1m])", "(".repeat(5000)),
+        format!("{}vector(1)", "sum(".repeat(5000)),
+    ] {
+        assert!(parse(&query).is_err());
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_mix_of_queries_parses_prints_and_runs(
+        a in prop::sample::select(QUERIES.to_vec()),
+        b in prop::sample::select(QUERIES.to_vec()),
+        cut in 0_usize..80,
+        from in 0_usize..80,
+    ) {
+        let head: String = a.chars().take(cut).collect();
+        let tail: String = b.chars().skip(from).collect();
+        if let Ok(expr) = parse(&(head + &tail)) {
+            let printed = expr.to_string();
+            prop_assert_eq!(parse(&printed).unwrap(), expr, "{}", printed);
+        }
+    }
+
+    #[test]
+    fn any_line_goes_through_any_stage(
+        stage in prop::sample::select(vec![
+            "| json", "| json x=\"a.b[0]\"", "| logfmt", "| logfmt --strict", "| unpack",
+            "| pattern \"<a> <b>\"", "| regexp \"(?P<a>.+)=\"", "|= ip(\"1.2.3.4\")",
+            "| decolorize", "!> \"<_>x<_>\"",
+        ]),
+        line in "(\\{|\\}|\\[|\\]|\"|:|,|=|\\\\|[a-z0-9é. ]){0,30}",
+    ) {
+        let Expr::Log(expr) = parse(&format!("{{app=\"web\"}} {stage}")).unwrap() else {
+            panic!()
+        };
+        let entry = Entry { time_ns: 0, line, metadata: Labels::empty() };
+        let stream = Labels::from_pairs([("app", "web")]).unwrap();
+        let _ = LineQuery::new(&expr).unwrap().show(&stream, &entry);
     }
 }

@@ -30,8 +30,9 @@ use crate::pool::{Limits, QueryPool};
 use crate::reply::{Problem, not_found};
 use crate::status_api::Nodes;
 use crate::{
-    admin_api, lifecycle, loki_api, names_search, page, prometheus_api, prometheus_status,
-    query_tree, read_api, search_api, series_api, status_api, tail, targets_api, write_api,
+    admin_api, lifecycle, loki_api, loki_fields, loki_index, loki_other, names_search, page,
+    prometheus_api, prometheus_status, query_tree, read_api, search_api, series_api, status_api,
+    tail, targets_api, write_api,
 };
 
 /// Requests with data that are worked on at once; others wait.
@@ -262,8 +263,51 @@ pub fn routes(app: App, access: Arc<Access>) -> Router {
         )
         .route("/labels", get(loki_api::labels).post(loki_api::labels))
         .route("/label", get(loki_api::labels).post(loki_api::labels))
-        .route("/label/{name}/values", get(loki_api::label_values))
+        .route(
+            "/label/{name}/values",
+            get(loki_api::label_values).post(loki_api::label_values),
+        )
         .route("/series", get(loki_api::series).post(loki_api::series))
+        .route(
+            "/index/stats",
+            get(loki_index::stats).post(loki_index::stats),
+        )
+        .route(
+            "/index/volume",
+            get(loki_index::volume).post(loki_index::volume),
+        )
+        .route(
+            "/index/volume_range",
+            get(loki_index::volume_range).post(loki_index::volume_range),
+        )
+        .route(
+            "/index/shards",
+            get(loki_index::shards).post(loki_index::shards),
+        )
+        .route(
+            "/detected_labels",
+            get(loki_index::detected_labels).post(loki_index::detected_labels),
+        )
+        .route(
+            "/detected_fields",
+            get(loki_fields::fields).post(loki_fields::fields),
+        )
+        .route(
+            "/detected_field/{name}/values",
+            get(loki_fields::values).post(loki_fields::values),
+        )
+        .route(
+            "/patterns",
+            get(loki_other::patterns).post(loki_other::patterns),
+        )
+        .route(
+            "/format_query",
+            get(loki_other::format_query).post(loki_other::format_query),
+        )
+        .route("/drilldown-limits", get(loki_other::drilldown_limits))
+        .route("/config", get(loki_other::config))
+        .route("/rules", get(loki_other::rules))
+        .route("/rules/{*rest}", get(loki_other::rules))
         .route("/status/buildinfo", get(loki_api::build_info))
         .route("/tail", get(tail::tail))
         .route("/push", post(write_api::loki_push));
@@ -272,6 +316,15 @@ pub fn routes(app: App, access: Arc<Access>) -> Router {
     Router::new()
         .nest("/api/v1", prometheus)
         .nest("/loki/api/v1", loki)
+        .route("/loki/ready", get(async || "ready\n"))
+        .route(
+            "/prometheus/api/v1/rules",
+            get(loki_other::prometheus_rules),
+        )
+        .route(
+            "/prometheus/api/v1/alerts",
+            get(loki_other::prometheus_alerts),
+        )
         .route(
             "/api/search",
             get(search_api::search).post(search_api::search),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use kittiwake_env::Clock;
+use kittiwake_logql::level;
 use kittiwake_logstore as logs;
 use kittiwake_model::Labels;
 use kittiwake_model::delivery::Origin;
@@ -118,7 +119,9 @@ impl Ingest {
         let mut pairs = Vec::new();
         for stream in PushRequest::new(plain).streams() {
             let stream = stream.map_err(bad)?;
-            batch.start(self.stream_labels(stream.labels_text())?);
+            let labels = self.stream_labels(stream.labels_text())?;
+            let level = level::of_labels(&labels).map(str::to_owned);
+            batch.start(labels);
             for entry in stream.entries() {
                 let entry = entry.map_err(bad)?;
                 let metadata = if entry.metadata_count() == 0 {
@@ -128,7 +131,14 @@ impl Ingest {
                     entry.metadata_into(LABELS_MAX, &mut pairs).map_err(bad)?;
                     Some(Labels::from_pairs(pairs.drain(..)).map_err(bad)?)
                 };
-                add_line(&mut batch, entry.time_ns, &entry.line, metadata.as_ref());
+                let metadata = metadata.unwrap_or_default();
+                add_line(
+                    &mut batch,
+                    entry.time_ns,
+                    &entry.line,
+                    &metadata,
+                    level.as_deref(),
+                );
             }
         }
         self.store_lines(&batch, origin)
@@ -140,10 +150,11 @@ impl Ingest {
         let mut batch = logs::Batch::new();
         for stream in loki_push::decode_json(body, &limits).map_err(bad)? {
             check_stream(&stream.labels)?;
+            let level = level::of_labels(&stream.labels).map(str::to_owned);
             batch.start(stream.labels);
             for entry in &stream.entries {
-                let metadata = (!entry.metadata.is_empty()).then_some(&entry.metadata);
-                add_line(&mut batch, entry.time_ns, &entry.line, metadata);
+                let (time_ns, level) = (entry.time_ns, level.as_deref());
+                add_line(&mut batch, time_ns, &entry.line, &entry.metadata, level);
             }
         }
         self.store_lines(&batch, origin)
@@ -202,10 +213,24 @@ impl Ingest {
     }
 }
 
-/// Adds a line, in pieces when it is very long: both halves are kept.
-fn add_line(batch: &mut logs::Batch, time_ns: i64, line: &str, metadata: Option<&Labels>) {
+/// Adds a line, in pieces when it is very long: both halves are kept. The level that its
+/// stream tells, or that it shows itself, becomes structured metadata, as in Loki.
+fn add_line(
+    batch: &mut logs::Batch,
+    time_ns: i64,
+    line: &str,
+    metadata: &Labels,
+    level: Option<&str>,
+) {
+    let level = match metadata.get(level::LEVEL) {
+        Some(given) => level::normalized(given),
+        None => level.unwrap_or_else(|| level::of_line(metadata, line)),
+    };
+    let mut with_level = metadata.to_builder();
+    with_level.set(level::LEVEL, level);
+    let metadata = with_level.build().unwrap_or_else(|_| metadata.clone());
     for piece in text::parts(line, LINE_BYTES_MAX) {
-        batch.line(time_ns, piece, metadata.cloned());
+        batch.line(time_ns, piece, Some(metadata.clone()));
     }
 }
 

@@ -91,7 +91,10 @@ pub fn configured(yaml: &str, options: Options) -> Server {
         Arc::clone(&clock),
         &mut rng,
         dir.path().join("logs"),
-        kittiwake_logstore::Options::default(),
+        kittiwake_logstore::Options {
+            retention_ns: 0,
+            ..kittiwake_logstore::Options::default()
+        },
     )
     .unwrap();
     let file = dir.path().join("prometheus.yml");

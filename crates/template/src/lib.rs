@@ -1,0 +1,41 @@
+//! Go's `text/template`: parsed once, rendered often, with functions that the caller gives.
+//!
+//! Pipelines, variables, `if`, `with`, `range`, `define`, `template`, `block`, `break` and
+//! `continue` work as in Go, and so do the functions that Go builds in. What a template may
+//! cost is bounded: the depth of what stands inside each other, the steps of a rendering and
+//! the bytes of its output.
+
+mod builtin;
+mod exec;
+mod lexer;
+mod parse;
+mod printf;
+mod value;
+
+pub use exec::{Limits, RenderError};
+pub use parse::{ParseError, Template};
+pub use printf::sprintf;
+pub use value::Value;
+
+/// Functions that templates may call beyond Go's own.
+pub trait Functions {
+    /// Whether there is a function of this name.
+    fn has(&self, name: &str) -> bool;
+
+    /// Calls a function. The error's text stands in that of the rendering.
+    fn call(&self, name: &str, arguments: &[Value]) -> Result<Value, String>;
+}
+
+/// No functions but Go's own.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoFunctions;
+
+impl Functions for NoFunctions {
+    fn has(&self, _name: &str) -> bool {
+        false
+    }
+
+    fn call(&self, name: &str, _arguments: &[Value]) -> Result<Value, String> {
+        Err(format!("function {name:?} not defined"))
+    }
+}

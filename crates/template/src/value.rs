@@ -1,0 +1,166 @@
+//! What templates compute with.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// A value of a template.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Value {
+    /// Go's untyped nil, and what is not there.
+    #[default]
+    Nil,
+    /// A truth.
+    Bool(bool),
+    /// A whole number.
+    Int(i64),
+    /// A real number.
+    Float(f64),
+    /// A text.
+    Text(Arc<str>),
+    /// A time in ns since 1970, with its zone's offset in seconds.
+    Time(i64, i32),
+    /// A list.
+    List(Arc<Vec<Value>>),
+    /// Values by name. `true` where a name that is missing means an empty text (Go's
+    /// `map[string]string` under `missingkey=zero`), else it is nil.
+    Map(Arc<BTreeMap<String, Value>>, bool),
+}
+
+impl Value {
+    /// A text.
+    pub fn text(text: impl AsRef<str>) -> Self {
+        Self::Text(Arc::from(text.as_ref()))
+    }
+
+    /// A map of texts, of which a missing one is empty.
+    pub fn texts<N: Into<String>, V: AsRef<str>>(pairs: impl IntoIterator<Item = (N, V)>) -> Self {
+        let pairs = pairs
+            .into_iter()
+            .map(|(name, value)| (name.into(), Self::text(value)));
+        Self::Map(Arc::new(pairs.collect()), true)
+    }
+
+    /// A list.
+    pub fn list(values: impl IntoIterator<Item = Value>) -> Self {
+        Self::List(Arc::new(values.into_iter().collect()))
+    }
+
+    /// Whether it counts as true: not zero, not empty.
+    pub fn is_true(&self) -> bool {
+        match self {
+            Self::Nil => false,
+            Self::Bool(truth) => *truth,
+            Self::Int(number) => *number != 0,
+            Self::Float(number) => *number != 0.0,
+            Self::Text(text) => !text.is_empty(),
+            Self::Time(..) => true,
+            Self::List(values) => !values.is_empty(),
+            Self::Map(values, _) => !values.is_empty(),
+        }
+    }
+
+    /// Go's name of the type.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::Nil => "nil",
+            Self::Bool(_) => "bool",
+            Self::Int(_) => "int",
+            Self::Float(_) => "float64",
+            Self::Text(_) => "string",
+            Self::Time(..) => "time.Time",
+            Self::List(_) => "[]interface {}",
+            Self::Map(_, true) => "map[string]string",
+            Self::Map(_, false) => "map[string]interface {}",
+        }
+    }
+
+    /// The text, if it is one.
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Value {
+    /// As Go's `%v` prints it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nil => f.write_str("<nil>"),
+            Self::Bool(truth) => write!(f, "{truth}"),
+            Self::Int(number) => write!(f, "{number}"),
+            Self::Float(number) => f.write_str(&crate::printf::general(*number, None)),
+            Self::Text(text) => f.write_str(text),
+            Self::Time(ns, offset) => f.write_str(&time_text(*ns, *offset)),
+            Self::List(values) => {
+                f.write_str("[")?;
+                for (index, value) in values.iter().enumerate() {
+                    if index > 0 {
+                        f.write_str(" ")?;
+                    }
+                    write!(f, "{value}")?;
+                }
+                f.write_str("]")
+            }
+            Self::Map(values, _) => {
+                f.write_str("map[")?;
+                for (index, (name, value)) in values.iter().enumerate() {
+                    if index > 0 {
+                        f.write_str(" ")?;
+                    }
+                    write!(f, "{name}:{value}")?;
+                }
+                f.write_str("]")
+            }
+        }
+    }
+}
+
+/// A time as Go's `Time.String` writes it.
+fn time_text(ns: i64, offset: i32) -> String {
+    let local = i128::from(ns) + i128::from(offset) * 1_000_000_000;
+    let days = local.div_euclid(86_400_000_000_000) as i64;
+    let in_day = local.rem_euclid(86_400_000_000_000) as u64;
+    let (year, month, day) = civil(days);
+    let seconds = in_day / 1_000_000_000;
+    let mut text = format!(
+        "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}",
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60
+    );
+    let fraction = in_day % 1_000_000_000;
+    if fraction > 0 {
+        let digits = format!("{fraction:09}");
+        text.push('.');
+        text.push_str(digits.trim_end_matches('0'));
+    }
+    let minutes = offset.abs() / 60;
+    let sign = if offset < 0 { '-' } else { '+' };
+    let zone = format!("{sign}{:02}{:02}", minutes / 60, minutes % 60);
+    text.push(' ');
+    text.push_str(&zone);
+    text.push(' ');
+    text.push_str(if offset == 0 { "UTC" } else { &zone });
+    text
+}
+
+/// Year, month and day of a number of days since 1970, by Howard Hinnant's algorithm.
+fn civil(days: i64) -> (i64, i64, i64) {
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    (year, month, day)
+}
