@@ -24,6 +24,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("sources", 2),
     ("collector", 3),
     ("promqltest", 3),
+    ("cases", 3),
     ("server", 4),
     ("e2e", 5),
 ];

@@ -250,7 +250,9 @@ fn aggregate(
 
 fn mean(samples: &[(i64, f64)]) -> f64 {
     let mut sum = CompensatedSum::default();
-    samples.iter().for_each(|(_, value)| sum.add(*value));
+    for (_, value) in samples {
+        sum.add(*value);
+    }
     sum.value() / samples.len() as f64
 }
 
