@@ -27,6 +27,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("cases", 3),
     ("server", 4),
     ("e2e", 5),
+    ("differential", 5),
 ];
 
 /// Reads the manifests below `root/crates` and `root/tests` and fails at the first that breaks the rule.

@@ -293,6 +293,17 @@ pub(crate) fn instant(
     Ok(findings.answer(value, context))
 }
 
+/// Fails for what cannot be asked over steps.
+pub(crate) fn check_range_query(expr: &Expr) -> Result<(), EvalError> {
+    let kind = expr.value_type();
+    if matches!(kind, ValueType::Vector | ValueType::Scalar) {
+        return Ok(());
+    }
+    Err(EvalError::new(format!(
+        "invalid expression type \"{kind}\" for range query, must be Scalar or instant Vector"
+    )))
+}
+
 pub(crate) fn range(
     expr: &Expr,
     store: &dyn MetricsStore,
@@ -300,12 +311,7 @@ pub(crate) fn range(
     options: &Options,
     context: &QueryContext,
 ) -> Result<Answer, EvalError> {
-    let kind = expr.value_type();
-    if !matches!(kind, ValueType::Vector | ValueType::Scalar) {
-        return Err(EvalError::new(format!(
-            "invalid expression type \"{kind}\" for range query, must be Scalar or instant Vector"
-        )));
-    }
+    check_range_query(expr)?;
     let step_ms = step_ms.max(1);
     let steps = end_ms.saturating_sub(start_ms).max(-1) / step_ms + 1;
     if end_ms >= start_ms && steps > STEPS_MAX {

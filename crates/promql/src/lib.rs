@@ -109,6 +109,11 @@ pub fn instant(
     eval::instant(expr, store, time_ms, options, context)
 }
 
+/// Fails for ranges and texts, which cannot be asked over steps; [`range`] fails likewise.
+pub fn check_range_query(expr: &Expr) -> Result<(), EvalError> {
+    eval::check_range_query(expr)
+}
+
 /// Evaluates at `start`, `start + step`, ... up to `end`. Series come in order of their
 /// labels.
 pub fn range(

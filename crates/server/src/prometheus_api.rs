@@ -46,7 +46,11 @@ fn options(app: &App, params: &Params) -> Result<promql::Options, Problem> {
 }
 
 pub(crate) fn parse(query: &str) -> Result<promql::Expr, Problem> {
-    promql::parse(query).map_err(|e| Problem::bad_data(format!("invalid parameter \"query\": {e}")))
+    promql::parse(query).map_err(|e| invalid_query(&e))
+}
+
+fn invalid_query(error: &dyn std::error::Error) -> Problem {
+    Problem::bad_data(format!("invalid parameter \"query\": {error}"))
 }
 
 /// An evaluation's error as the API reports it.
@@ -223,6 +227,7 @@ pub async fn query_range(
     }
     let query = params.required("query")?.to_owned();
     let expr = parse(&query)?;
+    promql::check_range_query(&expr).map_err(|e| invalid_query(&e))?;
     let options = options(&app, &params)?;
     let (limit, stats) = (limit(&params)?, Stats::of(&params));
     let store = app.metrics.clone();

@@ -485,6 +485,10 @@ pub fn quantile(phi: f64, values: &mut [f64]) -> f64 {
     let weight = rank - rank.floor();
     let (_, low_value, above) = values.select_nth_unstable_by(low, |a, b| by_value(*a, *b));
     let low_value = *low_value;
+    if weight == 0.0 {
+        // What is above may be infinite, and has no part in it.
+        return low_value;
+    }
     let high_value = above
         .iter()
         .copied()

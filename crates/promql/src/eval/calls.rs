@@ -6,6 +6,7 @@ use kittiwake_model::{Labels, STALE_NAN_BITS};
 use kittiwake_vector::{Series, join_equal};
 
 use super::duration::{go_max, go_min};
+use super::invariant::is_invariant;
 use super::{Evaluated, Evaluator, Findings, labels, simple};
 use crate::ast::{Call, Expr};
 use crate::dates;
@@ -149,10 +150,12 @@ impl Evaluator<'_> {
     fn sorted(&self, call: &Call, findings: &mut Findings) -> Result<Vec<Series>, EvalError> {
         let name = call.function.name;
         let (start_ms, end_ms, _) = self.query.range;
-        if self.steps.count > 1 || start_ms != end_ms {
+        let mut series = self.series(&call.args[0], findings)?;
+        // What is the same at every step is sorted once.
+        let is_once = call.args.iter().all(is_invariant);
+        if !is_once && (self.steps.count > 1 || start_ms != end_ms) {
             findings.annotations.sort_in_range(call.place);
         }
-        let mut series = self.series(&call.args[0], findings)?;
         let is_descending = name.ends_with("_desc");
         if matches!(name, "sort" | "sort_desc") {
             for one in &mut series {

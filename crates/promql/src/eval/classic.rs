@@ -138,6 +138,7 @@ impl Evaluator<'_> {
         phis: &[f64],
         series: &[Series],
         place: Place,
+        is_first: bool,
         findings: &mut Findings,
     ) -> Vec<Series> {
         let native = |h: &FloatHistogram, labels: &Labels, step: usize, f: &mut Findings| {
@@ -150,7 +151,8 @@ impl Evaluator<'_> {
         };
         let classic = |b: &mut Vec<(f64, f64)>, labels: &Labels, step: usize, f: &mut Findings| {
             let (value, forced) = bucket_quantile(phis[step], b);
-            if let Some(forced) = forced {
+            // Of several quantiles the first finds what was not monotonic, and mends it.
+            if let Some(forced) = forced.filter(|_| is_first) {
                 let (name, at) = (self.noted_name(labels), self.steps.at(step));
                 f.annotations.forced_monotonicity(name, place, at, forced);
             }
@@ -176,7 +178,7 @@ impl Evaluator<'_> {
         Self::check_phis(&phis, call.args[0].place(), findings);
         let series = self.series(&call.args[1], findings)?;
         self.release(&series);
-        Ok(self.quantiles(&phis, &series, call.args[1].place(), findings))
+        Ok(self.quantiles(&phis, &series, call.args[1].place(), true, findings))
     }
 
     pub(super) fn histogram_quantiles(
@@ -188,11 +190,11 @@ impl Evaluator<'_> {
         self.release(&series);
         let label = labels::text(call, 1);
         let mut results = Vec::new();
-        for arg in &call.args[2..] {
+        for (index, arg) in call.args[2..].iter().enumerate() {
             let phis = self.scalar(arg, findings)?;
             Self::check_phis(&phis, arg.place(), findings);
             let place = call.args[0].place();
-            for one in self.quantiles(&phis, &series, place, findings) {
+            for one in self.quantiles(&phis, &series, place, index == 0, findings) {
                 self.split_by_phi(&one, label, &phis, &mut results);
             }
         }

@@ -90,7 +90,7 @@ impl Evaluator<'_> {
         Ok(Some(RangeCall {
             name,
             arg,
-            place: call.args[0].place(),
+            place: noted_place(&call.args[0]),
             range_ms: self.length(range, false)?,
             look: self.look(shift)?,
             edges,
@@ -98,6 +98,17 @@ impl Evaluator<'_> {
             params,
             has_type_labels: self.query.options.has_type_labels,
         }))
+    }
+}
+
+/// The place that is told of an argument: Prometheus tells none of a subquery, which is the start.
+fn noted_place(arg: &Expr) -> Place {
+    match arg {
+        Expr::Subquery(subquery) => Place {
+            start: 0,
+            end: subquery.place.end,
+        },
+        arg => arg.place(),
     }
 }
 

@@ -7,7 +7,7 @@ mod program;
 mod random;
 
 pub use docker::{Container, Engine};
-pub use http::Api;
+pub use http::{Answer, Api};
 pub use oracles::{Prometheus, oracle};
 pub use program::{Collector, Program, Server, built, free_address};
 pub use random::Random;

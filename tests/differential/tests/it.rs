@@ -1,0 +1,202 @@
+//! The same generated queries to Kittiwake and to a real Prometheus, over the same samples.
+//!
+//! `DIFF_QUERIES` says how many, `E2E_SEED` repeats a run.
+
+// A test's way to fail; the lint knows test functions only, not what they share.
+#![allow(clippy::unwrap_used)]
+
+#[path = "it/compare.rs"]
+mod compare;
+#[path = "it/data.rs"]
+mod data;
+#[path = "it/generate.rs"]
+mod generate;
+// What starts programs is that of the tests end to end; not all of it is used here.
+#[allow(dead_code, unused_imports)]
+#[path = "../../e2e/tests/it/harness/mod.rs"]
+mod harness;
+#[path = "it/tree.rs"]
+mod tree;
+
+use std::collections::BTreeMap;
+
+use compare::{Kind, Order, compare, kind};
+use data::{Data, END_MS, START_MS};
+use generate::{Generator, wanted};
+use harness::{Answer, Api, Prometheus, Random, Server, oracle};
+use tree::{Gives, Node};
+
+const REMOTE_WRITE: [(&str, &str); 3] = [
+    ("content-type", "application/x-protobuf"),
+    ("content-encoding", "snappy"),
+    ("x-prometheus-remote-write-version", "0.1.0"),
+];
+const FEATURES: &str = "--enable-feature=promql-experimental-functions,promql-binop-fill-modifiers,st-storage,use-start-timestamps";
+/// Differences that are told before the test gives up.
+const DIFFERENCES_MAX: usize = 40;
+
+/// When a query is asked.
+#[derive(Debug, Clone, Copy)]
+enum When {
+    Instant(i64),
+    /// Start, end and step in ms.
+    Range(i64, i64, i64),
+}
+
+struct Both {
+    ours: Api,
+    theirs: Api,
+}
+
+fn seconds(ms: i64) -> String {
+    format!("{}.{:03}", ms / 1000, ms % 1000)
+}
+
+fn ask(api: &Api, query: &str, when: When) -> Answer {
+    let answer = match when {
+        When::Instant(at) => {
+            let params = [("query", query), ("time", &seconds(at))];
+            api.get("/api/v1/query", &params)
+        }
+        When::Range(start, end, step) => {
+            let (start, end, step) = (seconds(start), seconds(end), seconds(step));
+            let params = [
+                ("query", query),
+                ("start", &start),
+                ("end", &end),
+                ("step", &step),
+            ];
+            api.get("/api/v1/query_range", &params)
+        }
+    };
+    answer.unwrap_or_else(|| panic!("no answer to {query} at {when:?}"))
+}
+
+fn order(query: &str, when: When) -> Order {
+    let is_sorted = |names: &[&str]| {
+        let mut names = names.iter();
+        names.any(|name| query.starts_with(&format!("{name}(")))
+    };
+    match when {
+        When::Range(..) => Order::None,
+        When::Instant(_) if is_sorted(&["sort_by_label", "sort_by_label_desc"]) => Order::Labels,
+        When::Instant(_) if is_sorted(&["sort", "sort_desc"]) => Order::Values,
+        When::Instant(_) => Order::None,
+    }
+}
+
+impl Both {
+    /// What kind of answer both give, or how they differ.
+    fn ask(&self, query: &str, when: When) -> Result<Kind, String> {
+        let (ours, theirs) = (ask(&self.ours, query, when), ask(&self.theirs, query, when));
+        compare(&ours, &theirs, order(query, when))?;
+        Ok(kind(&ours))
+    }
+
+    /// The smallest query that differs, and how.
+    fn shrink(&self, node: &Node, when: When, why: String) -> (String, String) {
+        let (mut node, mut why) = (node.clone(), why);
+        'smaller: loop {
+            for smaller in node.smaller() {
+                if let Err(other) = self.ask(&smaller.text(), when) {
+                    (node, why) = (smaller, other);
+                    continue 'smaller;
+                }
+            }
+            return (node.text(), why);
+        }
+    }
+}
+
+fn when(random: &mut Random, node: &Node) -> When {
+    let start = START_MS + 120_000 + random.below(6_900_000) as i64;
+    if node.gives == Gives::Matrix || node.gives == Gives::Text || random.below(2) == 0 {
+        return When::Instant(start);
+    }
+    let step = [15_000, 30_000, 60_000, 67_000, 300_000][random.below(5) as usize];
+    let end = start + step * random.below(15) as i64;
+    When::Range(start, end.min(END_MS).max(start), step)
+}
+
+fn load(api: &Api, requests: &[Vec<u8>]) {
+    for body in requests {
+        let answer = api.post("/api/v1/write", &REMOTE_WRITE, body).unwrap();
+        assert!(answer.status < 300, "{}: {}", answer.status, answer.text);
+    }
+}
+
+fn cut(text: &str) -> &str {
+    let end = text.char_indices().nth(1_200).map_or(text.len(), |c| c.0);
+    &text[..end]
+}
+
+#[test]
+fn answers_are_those_of_prometheus() {
+    let Some(prometheus) = oracle("prometheus") else {
+        return;
+    };
+    let count = std::env::var("DIFF_QUERIES").ok();
+    let count: usize = count.map_or(2_000, |text| text.parse().unwrap());
+    let mut random = Random::new();
+    let requests = Data::new(&mut random).requests();
+    let dir = tempfile::tempdir().unwrap();
+    let flags = [
+        FEATURES,
+        "--web.enable-remote-write-receiver",
+        "--storage.tsdb.retention.time=100y",
+        "--log.level=error",
+    ];
+    let theirs = Prometheus::start(&prometheus, dir.path(), "theirs", "global: {}\n", &flags);
+    let ours = Server::start(dir.path(), None, &["--storage.retention.time", "0"]);
+    let both = Both {
+        ours: ours.api(),
+        theirs: theirs.api(),
+    };
+    load(&both.theirs, &requests);
+    load(&both.ours, &requests);
+
+    let wanted = wanted();
+    let mut given: BTreeMap<&str, usize> = wanted.iter().map(|w| (w.as_str(), 0)).collect();
+    let (mut empty, mut errors, mut differences) = (0, 0, BTreeMap::new());
+    for index in 0..count {
+        let wanted = &wanted[index % wanted.len()];
+        let node = Generator {
+            random: &mut random,
+        }
+        .query(wanted);
+        let when = when(&mut random, &node);
+        match both.ask(&node.text(), when) {
+            Ok(Kind::Error) if wanted == "errors" => *given.entry("errors").or_default() += 1,
+            Ok(Kind::Full) if wanted == "errors" => {}
+            Ok(Kind::Full) => {
+                for tag in node.all_tags() {
+                    if let Some(count) = given.get_mut(tag.as_str()) {
+                        *count += 1;
+                    }
+                }
+            }
+            Ok(Kind::Empty) => empty += 1,
+            Ok(Kind::Error) => errors += 1,
+            Err(why) => {
+                let (query, why) = both.shrink(&node, when, why);
+                eprintln!("DIFFERS: {query}\n  {when:?}\n  {}", cut(&why));
+                differences.insert(query, why);
+            }
+        }
+        if differences.len() >= DIFFERENCES_MAX {
+            break;
+        }
+    }
+    eprintln!("{count} queries: {empty} empty, {errors} errors");
+    for (name, times) in &given {
+        eprintln!("{name}: {times}");
+    }
+    assert!(differences.is_empty(), "{} differ", differences.len());
+    assert!(
+        (empty + errors) * 100 <= count * 15,
+        "too many without an answer"
+    );
+    let least = if count >= 20_000 { 20 } else { 2 };
+    let rare: Vec<_> = given.iter().filter(|(_, times)| **times < least).collect();
+    assert!(rare.is_empty(), "given less than {least} times: {rare:?}");
+}
