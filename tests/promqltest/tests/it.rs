@@ -7,6 +7,8 @@
 
 #[path = "it/altered.rs"]
 mod altered;
+#[path = "it/deviations.rs"]
+mod deviations;
 #[path = "it/oracle.rs"]
 mod oracle;
 #[path = "it/runner.rs"]

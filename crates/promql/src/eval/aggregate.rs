@@ -35,7 +35,12 @@ impl Evaluator<'_> {
                     names.push(label.to_owned());
                     Grouping::By(names)
                 };
-                let series = self.series(&aggregation.inner, findings)?;
+                // The label tells the buckets too.
+                let below = Self {
+                    needs_buckets: true,
+                    ..*self
+                };
+                let series = below.series(&aggregation.inner, findings)?;
                 let counted =
                     count_values(&series, &grouping, label, self.steps.count, shown_value);
                 self.release(&series);

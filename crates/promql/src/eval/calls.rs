@@ -49,14 +49,14 @@ impl Evaluator<'_> {
                 vec![Series::of(Labels::empty(), values)]
             }
             "absent" => {
-                let series = self.series(&call.args[0], findings)?;
+                let series = below.series(&call.args[0], findings)?;
                 self.release(&series);
                 self.absent(&series, &call.args[0], false)
             }
             "label_replace" => self.label_replace(call, findings)?,
             "label_join" => self.label_join(call, findings)?,
             "info" => self.info(call, findings)?,
-            "timestamp" | "start_timestamp" => self.timestamp(call, findings)?,
+            "timestamp" | "start_timestamp" => below.timestamp(call, findings)?,
             "histogram_quantile" => below.histogram_quantile(call, findings)?,
             "histogram_quantiles" => below.histogram_quantiles(call, findings)?,
             "histogram_fraction" => below.histogram_fraction(call, findings)?,

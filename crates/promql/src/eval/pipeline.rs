@@ -5,7 +5,7 @@
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use kittiwake_model::{Columns, FloatHistogram, Labels, STALE_NAN_BITS, SelectHint};
-use kittiwake_vector::{Fold, Grouping, Groups, Notes, Operator, Series, with_scalar};
+use kittiwake_vector::{Comparison, Fold, Grouping, Groups, Notes, Operator, Series, with_scalar};
 
 use super::range_call::RangeCall;
 use super::select::{Reader, at_steps, hint, split};
@@ -108,7 +108,7 @@ impl<'a> Evaluator<'a> {
                 selector: &matrix.selector,
                 look: range_call.look,
                 hint: hint(call.function.name, range_call.range_ms),
-                skips_buckets: self.skips_buckets(),
+                skips_buckets: self.below(call).skips_buckets(),
                 leaf: Leaf::Window(range_call),
                 maps: Vec::new(),
             }));
@@ -148,11 +148,24 @@ impl<'a> Evaluator<'a> {
         let name = call.function.name;
         Self {
             wants_stats: self.wants_stats
-                || matches!(name, "histogram_count" | "histogram_sum" | "histogram_avg"),
+                || matches!(
+                    name,
+                    "histogram_count"
+                        | "histogram_sum"
+                        | "histogram_avg"
+                        | "timestamp"
+                        | "start_timestamp"
+                        | "absent"
+                ),
             needs_buckets: self.needs_buckets
                 || matches!(
                     name,
-                    "histogram_quantile" | "histogram_quantiles" | "histogram_fraction"
+                    "histogram_quantile"
+                        | "histogram_quantiles"
+                        | "histogram_fraction"
+                        | "histogram_stddev"
+                        | "histogram_stdvar"
+                        | "changes"
                 ),
             ..*self
         }
@@ -190,7 +203,12 @@ impl<'a> Evaluator<'a> {
     /// For the sides of an operator: what it needs of histograms.
     pub(super) fn below_operator(&self, op: Operator) -> Self {
         Self {
-            needs_buckets: self.needs_buckets || matches!(op, Operator::Trim(_)),
+            needs_buckets: self.needs_buckets
+                || matches!(
+                    op,
+                    Operator::Trim(_)
+                        | Operator::Comparison(Comparison::Equal | Comparison::NotEqual)
+                ),
             ..*self
         }
     }
