@@ -102,7 +102,11 @@ const ERRORS: [&str; 44] = [
     "sum_over_time($[5m])",
     "max_over_time(load[5m:0s])",
 ];
-const OTHER: [&str; 40] = [
+const OTHER: [&str; 44] = [
+    "several names",
+    "mixed samples",
+    "histograms in a set",
+    "histogram op vector",
     "by",
     "without",
     "no grouping",
@@ -213,7 +217,7 @@ impl Generator<'_> {
             Gives::Floats => match self.random.below(5) {
                 0 => call_over("abs", core),
                 // Among times around now a variance has few digits.
-                1 if !core.tags.iter().any(|tag| tag.starts_with("t")) => self.fold(core),
+                1 if !core.tags.iter().any(|tag| tag.starts_with('t')) => self.fold(core),
                 2 => {
                     let scalar = self.scalar(1);
                     let op = self.pick(&STEADY);
@@ -340,6 +344,90 @@ impl Generator<'_> {
             "unary +" => {
                 let inner = self.any_floats(1);
                 Node::with(inner.gives, "+($)", vec![inner]).tag(wanted)
+            }
+            "several names" => {
+                let text = self.pick(&[
+                    "{__name__=~\"load|temperature\"}",
+                    "{__name__=~\".*native\", job=\"api\"}",
+                    "{__name__!~\"latency.*|.*native|mixed\", job!=\"db\"}",
+                    "sum by (__name__) ({__name__=~\"latency_.*\"})",
+                    "count by (__name__, job) ({job=~\".+\"})",
+                    "{__name__=~\"latency_(sum|count)\"} * 2",
+                    "last_over_time({__name__=~\"load|odd\"}[2m])",
+                    "rate({__name__=~\"load|latency_.*\"}[5m])",
+                    "abs({__name__=~\"load|temperature\"})",
+                    "avg_over_time({__name__=~\"native|load\"}[2m])",
+                ]);
+                Node::new(Gives::Floats, text).tag(wanted)
+            }
+            "mixed samples" => {
+                let duration = self.pick(&["2m", "5m", "12m", "20m"]);
+                let names = [
+                    "rate",
+                    "increase",
+                    "sum_over_time",
+                    "avg_over_time",
+                    "min_over_time",
+                    "last_over_time",
+                    "changes",
+                    "resets",
+                    "delta",
+                    "idelta",
+                    "irate",
+                    "deriv",
+                    "count_over_time",
+                    "stddev_over_time",
+                    "first_over_time",
+                    "max_over_time",
+                    "present_over_time",
+                    "mad_over_time",
+                    "ts_of_max_over_time",
+                ];
+                let name = self.pick(&names);
+                match self.random.below(3) {
+                    0 => {
+                        let name = self.pick(&[
+                            "sum",
+                            "avg",
+                            "min",
+                            "max",
+                            "stddev",
+                            "count",
+                            "group",
+                            "sort",
+                            "histogram_count",
+                            "abs",
+                            "timestamp",
+                            "round",
+                            "-",
+                        ]);
+                        Node::new(
+                            Gives::Floats,
+                            format!("{name}({{__name__=~\"mixed|native|load\"}})"),
+                        )
+                    }
+                    _ => Node::new(Gives::Floats, format!("{name}(mixed[{duration}])")).tag(name),
+                }
+                .tag(wanted)
+            }
+            "histograms in a set" => {
+                let set = self.pick(&SETS);
+                let (left, right) = (self.histograms(1), self.histograms(1));
+                let text = match set {
+                    "unless" => "($) unless on (job) (load{job=\"db\"})".to_owned(),
+                    set => format!("($) {set} on (job, instance) ($)"),
+                };
+                Node::with(Gives::Histograms, &text, vec![left, right])
+                    .tag(set)
+                    .tag(wanted)
+            }
+            "histogram op vector" => {
+                let (left, right) = (self.histograms(1), self.floats(1, Shape::Job));
+                let op = self.pick(&["*", "/", "*", "/", "+", ">"]);
+                let text = format!("($) {op} on (job) group_left () ($)");
+                Node::with(Gives::Histograms, &text, vec![left, right])
+                    .tag(op)
+                    .tag(wanted)
             }
             "string" => Node::new(Gives::Text, "\"a\\n\\u00fc 'text'\"").tag(wanted),
             "number" => {
