@@ -15,12 +15,12 @@ pub const FILE_BYTES_MAX: u64 = 16 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("{}: {source}", file.display())]
+    #[error("{}: {cause}", file.display())]
     Read {
         /// The file.
         file: PathBuf,
-        /// What the system says.
-        source: io::Error,
+        /// What the system says. It stands in the message, so it is no source.
+        cause: io::Error,
     },
     /// The file has more than [`FILE_BYTES_MAX`] bytes.
     #[error("{}: larger than {FILE_BYTES_MAX} bytes", .0.display())]
@@ -125,9 +125,9 @@ impl From<serde_saphyr::Error> for Located {
 /// Reads a whole file of bounded size.
 pub(crate) fn read_file(file: &Path) -> Result<String, ConfigError> {
     use std::io::Read as _;
-    let failed = |source| ConfigError::Read {
+    let failed = |cause| ConfigError::Read {
         file: file.to_owned(),
-        source,
+        cause,
     };
     let mut text = String::new();
     std::fs::File::open(file)

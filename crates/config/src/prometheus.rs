@@ -240,9 +240,9 @@ impl PrometheusConfig {
         inherited: &Inherited,
         seen: &mut HashMap<String, PathBuf>,
     ) -> Result<(), ConfigError> {
-        let files = glob::matching_files(pattern).map_err(|source| ConfigError::Read {
+        let files = glob::matching_files(pattern).map_err(|cause| ConfigError::Read {
             file: pattern.to_owned(),
-            source,
+            cause,
         })?;
         for file in files {
             let text = read_file(&file)?;
