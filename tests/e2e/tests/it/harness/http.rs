@@ -64,6 +64,9 @@ impl Api {
     /// All lines of a selector that has one stream, oldest first, with their times.
     pub fn lines(&self, selector: &str) -> Vec<(i64, String)> {
         const PAGE: usize = 5_000;
+        // Lines of one stream can have several levels.
+        let selector = format!("{selector} | drop detected_level");
+        let selector = selector.as_str();
         let mut found: Vec<(i64, String)> = Vec::new();
         let mut start_ns: i64 = 0;
         loop {
