@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use kittiwake_model::Matcher;
+use kittiwake_model::{MatchOp, Matcher};
 use kittiwake_vector::{Cardinality, Comparison, Grouping, Matching, Operator};
 
 use crate::ast::{
@@ -153,6 +153,9 @@ fn sign(comparison: Comparison) -> &'static str {
 impl Display for LabelFilter {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Text(matcher) if is_plain_regex(matcher) => {
+                write!(f, "{}=~`{}`", matcher.name(), matcher.value())
+            }
             Self::Text(matcher) => Text(matcher).fmt(f),
             Self::Number(name, op, number) => {
                 write!(f, "{name}{}{}", sign(*op), plain_number(*number))
@@ -177,6 +180,18 @@ impl Display for LabelFilter {
             Self::Or(left, right) => write!(f, "( {left} or {right} )"),
         }
     }
+}
+
+/// Whether a filter's expression is more than literals, which Loki shows between backticks.
+fn is_plain_regex(matcher: &Matcher) -> bool {
+    let text = matcher.value();
+    let any = text.replace(".*", "");
+    let is_more = any.contains(['[', '+', '?', '{', '^', '$'])
+        || any.replace("\\.", "").contains('.')
+        || ["\\d", "\\w", "\\s", "\\b"]
+            .iter()
+            .any(|class| any.contains(class));
+    matcher.op() == MatchOp::Regex && is_more && !text.contains('`') && !text.contains("(?i)")
 }
 
 /// A number without an exponent where the language allows it.
@@ -259,7 +274,8 @@ fn operator(op: Operator, returns_bool: bool, matching: Option<&Matching>, comma
         };
         text = format!("{text} {word} ({})", names.join(comma));
         let group = match matching.cardinality {
-            Cardinality::OneToOne => "",
+            // Loki has the space, too.
+            Cardinality::OneToOne => " ",
             Cardinality::ManyToOne => " group_left",
             Cardinality::OneToMany => " group_right",
         };

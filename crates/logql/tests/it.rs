@@ -417,3 +417,85 @@ proptest! {
         let _ = LineQuery::new(&expr).unwrap().show(&stream, &entry);
     }
 }
+
+/// A line of a generated stream: seconds, level, number.
+fn line_of(second: i64, kind: u8, number: u32) -> String {
+    match kind {
+        0 => format!("level=info n={number} at={second}"),
+        1 => format!("{{\"level\":\"warn\",\"n\":{number},\"o\":{{\"k\":\"v{number}\"}}}}"),
+        2 => format!("plain error {number}"),
+        _ => format!("{{\"level\":\"warn\",\"n\":{number}"),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn the_log_store_answers_as_memory_does(
+        lines in proptest::collection::vec((0_i64..300, 0_u8..4, 0_u32..50, 0_usize..3), 1..200),
+        flush_at in 0_usize..200,
+        query in prop::sample::select(vec![
+            "{app=~\".+\"}",
+            "{app=\"a\"} |= \"error\"",
+            "{app=~\"a|b\"} | json | n > 20",
+            "{app=~\".+\"} | logfmt | level=\"info\" | line_format \"{{.n}}\"",
+            "count_over_time({app=~\".+\"}[1m])",
+            "sum by (level) (count_over_time({app=~\".+\"} | json | __error__=\"\" [90s]))",
+            "quantile_over_time(0.9, {app=~\".+\"} | logfmt | unwrap n | __error__=\"\" [2m]) by (app)",
+            "topk(2, sum by (app) (bytes_rate({app=~\".+\"} != \"plain\" [1m])))",
+            "absent_over_time({app=\"c\"} |~ `[45]\\d` [30s])",
+        ]),
+        is_forward in any::<bool>(),
+    ) {
+        let memory = MemoryLogs::new();
+        let dir = tempfile::tempdir().unwrap();
+        let store = kittiwake_logstore::Store::open(
+            std::sync::Arc::new(kittiwake_env::RealFs),
+            std::sync::Arc::new(kittiwake_env::RealClock::new()),
+            &mut kittiwake_env::SystemRng::new().unwrap(),
+            dir.path().to_owned(),
+            kittiwake_logstore::Options { retention_ns: 0, ..Default::default() },
+        ).unwrap();
+        // One line for each time and stream: what is equal is a repeat to the store.
+        let mut seen = std::collections::HashSet::new();
+        for (index, (second, kind, number, app)) in lines.into_iter().enumerate() {
+            if index == flush_at {
+                store.flush().unwrap();
+            }
+            if !seen.insert((second, app)) {
+                continue;
+            }
+            let app = ["a", "b", "c"][app];
+            let labels = Labels::from_pairs([("app", app)]).unwrap();
+            let metadata = Labels::from_pairs([("k", (number % 3).to_string())]).unwrap();
+            let text = line_of(second, kind, number);
+            let mut batch = kittiwake_logstore::Batch::new();
+            batch.start(labels.clone());
+            batch.line(second * S + 7, &text, Some(metadata.clone()));
+            store.write(&batch, None).unwrap();
+            memory.append(&labels, Entry { time_ns: second * S + 7, line: text, metadata });
+        }
+        let context = QueryContext::default();
+        match parse(query).unwrap() {
+            Expr::Log(expr) => {
+                let direction = if is_forward { Direction::Forward } else { Direction::Backward };
+                let window = Window { start_ns: 0, end_ns: 250 * S, direction, limit: 0, interval_ns: 0 };
+                let query = LineQuery::new(&expr).unwrap();
+                let sorted = |store: &dyn kittiwake_model::LogStore| {
+                    let mut streams = query.run(store, &window, &context).unwrap();
+                    for stream in &mut streams {
+                        stream.lines.sort_by(|a, b| (a.time_ns, &a.stream).cmp(&(b.time_ns, &b.stream)));
+                    }
+                    streams
+                };
+                prop_assert_eq!(sorted(&store), sorted(&memory));
+            }
+            Expr::Metric(expr) => {
+                let ask = |store: &dyn kittiwake_model::LogStore| {
+                    range(&expr, store, 0, 300 * S, 20 * S, &context).unwrap()
+                };
+                prop_assert_eq!(ask(&store), ask(&memory));
+            }
+        }
+    }
+}

@@ -250,7 +250,13 @@ fn without_port(host: &str) -> &str {
 fn is_write(path: &str) -> bool {
     matches!(
         path,
-        "/api/v1/write" | "/loki/api/v1/push" | "/v1/metrics" | "/api/v1/otlp/v1/metrics"
+        "/api/v1/write"
+            | "/loki/api/v1/push"
+            | "/v1/metrics"
+            | "/api/v1/otlp/v1/metrics"
+            | "/v1/logs"
+            | "/otlp/v1/logs"
+            | "/loki/otlp/v1/logs"
     )
 }
 

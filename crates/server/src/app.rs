@@ -330,6 +330,9 @@ pub fn routes(app: App, access: Arc<Access>) -> Router {
             get(search_api::search).post(search_api::search),
         )
         .route("/v1/metrics", post(write_api::otlp_metrics))
+        .route("/v1/logs", post(write_api::otlp_logs))
+        .route("/otlp/v1/logs", post(write_api::otlp_logs))
+        .route("/loki/otlp/v1/logs", post(write_api::otlp_logs))
         .route("/api/status", get(status_api::status))
         .route("/federate", get(read_api::federate))
         .route("/metrics", get(own_metrics))
@@ -370,6 +373,7 @@ fn group(path: &str) -> &'static str {
     match path {
         "/api/v1/write" => "remote_write",
         "/v1/metrics" | "/api/v1/otlp/v1/metrics" => "otlp_metrics",
+        "/v1/logs" | "/otlp/v1/logs" => "otlp_logs",
         "/loki/api/v1/push" => "loki_push",
         "/api/v1/query" | "/api/v1/query_range" => "promql",
         "/loki/api/v1/query" | "/loki/api/v1/query_range" => "logql",

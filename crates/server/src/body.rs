@@ -5,6 +5,7 @@ use std::io::Read as _;
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::Bytes;
+use kittiwake_wire::snappy;
 
 use crate::reply::Problem;
 
@@ -39,6 +40,16 @@ pub fn token(headers: &HeaderMap, name: header::HeaderName) -> String {
     let value = headers.get(name).and_then(|v| v.to_str().ok());
     let value = value.unwrap_or("").split(';').next().unwrap_or("");
     value.trim().to_ascii_lowercase()
+}
+
+/// Undoes snappy.
+pub fn unsnap(body: &[u8]) -> Result<Vec<u8>, Problem> {
+    let mut plain = Vec::new();
+    let len = snappy::decompress(body, PLAIN_BYTES_MAX, &mut plain)
+        .map_err(crate::ingest::snappy_problem)?
+        .len();
+    plain.truncate(len);
+    Ok(plain)
 }
 
 /// Undoes gzip, zstd or deflate; other encodings are refused.

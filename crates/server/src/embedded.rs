@@ -27,7 +27,10 @@ impl Shipper for InProcess {
             match request.kind {
                 Kind::Metrics => ingest.remote_write_2(&request.body, origin.as_ref()),
                 Kind::MetricsV1 => ingest.remote_write(&request.body, origin.as_ref()),
-                Kind::Logs => ingest.loki_protobuf(&request.body, origin.as_ref()),
+                Kind::Logs => {
+                    let plain = crate::body::unsnap(&request.body)?;
+                    ingest.loki_protobuf(&plain, origin.as_ref())
+                }
             }
         });
         match shipped.await {

@@ -2,6 +2,7 @@
 
 mod intake;
 mod otlp;
+mod otlp_logs;
 mod remote_write;
 
 use std::collections::HashMap;
@@ -110,11 +111,8 @@ impl Ingest {
         taken
     }
 
-    /// Stores a Loki push: snappy-compressed protobuf.
-    pub fn loki_protobuf(&self, body: &[u8], origin: Option<&Origin>) -> Result<Taken, Problem> {
-        let mut plain = Vec::new();
-        let plain =
-            snappy::decompress(body, PLAIN_BYTES_MAX, &mut plain).map_err(snappy_problem)?;
+    /// Stores a Loki push: protobuf, decompressed.
+    pub fn loki_protobuf(&self, plain: &[u8], origin: Option<&Origin>) -> Result<Taken, Problem> {
         let mut batch = logs::Batch::new();
         let mut pairs = Vec::new();
         for stream in PushRequest::new(plain).streams() {
@@ -263,7 +261,7 @@ fn bad(error: impl ToString) -> Problem {
     Problem::bad_data(error.to_string())
 }
 
-fn snappy_problem(error: snappy::SnappyError) -> Problem {
+pub(crate) fn snappy_problem(error: snappy::SnappyError) -> Problem {
     match error {
         snappy::SnappyError::TooLarge { .. } => crate::body::too_large(PLAIN_BYTES_MAX),
         error => bad(error),

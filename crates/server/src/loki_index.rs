@@ -8,8 +8,8 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use kittiwake_logql::{self as logql, Value};
 use kittiwake_model::{
-    Direction, EntryBatch, Labels, LogStore, Matcher, QueryContext, Scan, SeriesHash, StoreError,
-    TimeRange,
+    Direction, EntryBatch, Labels, LogStore, MatchOp, Matcher, QueryContext, Scan, SeriesHash,
+    StoreError, TimeRange,
 };
 
 use crate::app::App;
@@ -99,7 +99,7 @@ struct Volume {
 
 impl Volume {
     fn new(app: &App, params: &Params) -> Result<Self, Problem> {
-        let selector = selector(params)?;
+        let mut selector = selector(params)?;
         let (start, end) = range(app, params, HOUR_NS)?;
         let mut targets: Vec<String> = params
             .all("targetLabels")
@@ -115,6 +115,13 @@ impl Volume {
                 )));
             }
         };
+        // Streams without a target do not count.
+        for target in &targets {
+            if !selector.iter().any(|m| m.name() == target) {
+                let there = Matcher::new(MatchOp::Regex, target, ".+");
+                selector.push(there.map_err(|e| Problem::bad_data(e.to_string()))?);
+            }
+        }
         if targets.is_empty() && !by_label {
             targets = selector.iter().map(|m| m.name().to_owned()).collect();
         }
@@ -153,7 +160,8 @@ impl Volume {
         let mut streams: HashMap<SeriesHash, (Labels, BTreeMap<i64, Measured>)> = HashMap::new();
         each_entry(store, &scan, context, |batch, index| {
             let entry = &batch.entries[index];
-            let bucket = entry.time_ns.saturating_sub(self.start) / step_ns;
+            let last = self.end.saturating_sub(1).div_euclid(step_ns);
+            let bucket = entry.time_ns.div_euclid(step_ns).min(last);
             let (_, buckets) = streams
                 .entry(batch.id(index).stream)
                 .or_insert_with(|| (batch.labels(index).clone(), BTreeMap::new()));
@@ -206,12 +214,8 @@ pub async fn volume(State(app): State<App>, request: Request<Body>) -> Answer {
     let volume = Volume::new(&app, &params)?;
     let store = app.logs.clone();
     let measure = move |context: &QueryContext| {
-        let step_ns = volume
-            .end
-            .saturating_sub(volume.start)
-            .saturating_add(1)
-            .max(1);
-        let volumes = volume.measure(store.as_ref(), step_ns, context)?;
+        // One bucket for all of time.
+        let volumes = volume.measure(store.as_ref(), i64::MAX, context)?;
         let mut ranked: Vec<(Labels, usize)> = volumes.into_values().flatten().collect();
         ranked.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         let time_ms = volume.end.div_euclid(1_000_000);
@@ -235,11 +239,22 @@ pub async fn volume_range(State(app): State<App>, request: Request<Body>) -> Ans
         let volumes = volume.measure(store.as_ref(), step_ns, context)?;
         let mut series: BTreeMap<Labels, Vec<(i64, f64)>> = BTreeMap::new();
         for (bucket, volumes) in volumes {
-            let time_ns = volume.start.saturating_add(bucket.saturating_mul(step_ns));
+            // A bucket is told by its last ms.
+            let next_ns = bucket.saturating_add(1).saturating_mul(step_ns);
+            let time_ns = if next_ns < volume.end {
+                next_ns - 1_000_000
+            } else {
+                volume.end
+            };
             for (name, bytes) in volumes {
                 let points = series.entry(volume.shown(&name)).or_default();
                 points.push((time_ns.div_euclid(1_000_000), bytes as f64));
             }
+        }
+        if series.values().all(|points| points.len() == 1) {
+            let samples = series.into_iter();
+            let samples = samples.map(|(name, points)| (name, points[0].0, points[0].1));
+            return Ok(render(from_logql(Value::Vector(samples.collect())), 0));
         }
         Ok(render(
             from_logql(Value::Matrix(series.into_iter().collect())),

@@ -120,19 +120,7 @@ pub async fn otlp_metrics(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let is_json = match body::token(&headers, header::CONTENT_TYPE).as_str() {
-        "application/json" => true,
-        "application/x-protobuf" => false,
-        other => {
-            return Err(Problem::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "bad_data",
-                format!(
-                    "content type {other:?} is not supported; send application/x-protobuf or application/json"
-                ),
-            ));
-        }
-    };
+    let is_json = is_json(&headers)?;
     let encoding = body::token(&headers, header::CONTENT_ENCODING);
     let body = body::read(body, BODY_BYTES_MAX).await?;
     let config = app.config.now().config;
@@ -148,17 +136,58 @@ pub async fn otlp_metrics(
         ingest.otlp(&all, &config.otlp, lookback_ms)
     };
     let taken = ingest(&app, &principal, &headers, take).await?;
-    Ok(exported(is_json, taken.refused, taken.refusal.as_deref()))
+    let (refused, refusal) = (taken.refused, taken.refusal.as_deref());
+    Ok(exported(is_json, "rejectedDataPoints", refused, refusal))
+}
+
+/// Whether an export comes in JSON, not in protobuf.
+fn is_json(headers: &HeaderMap) -> Result<bool, Problem> {
+    match body::token(headers, header::CONTENT_TYPE).as_str() {
+        "application/json" => Ok(true),
+        "application/x-protobuf" => Ok(false),
+        other => Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "bad_data",
+            format!(
+                "content type {other:?} is not supported; send application/x-protobuf or application/json"
+            ),
+        )),
+    }
+}
+
+/// `/v1/logs` and `/otlp/v1/logs`
+pub async fn otlp_logs(
+    State(app): State<App>,
+    Extension(principal): Extension<Principal>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let is_json = is_json(&headers)?;
+    let encoding = body::token(&headers, header::CONTENT_ENCODING);
+    let body = body::read(body, BODY_BYTES_MAX).await?;
+    let take = move |ingest: &Ingest, origin: Option<&Origin>| {
+        let plain = body::decompress(&encoding, &body)?;
+        let decoded = if is_json {
+            otlp::logs::decode_json(&plain)
+        } else {
+            otlp::logs::decode(&plain)
+        };
+        let all = decoded.map_err(|e| Problem::bad_data(e.to_string()))?;
+        ingest.otlp_logs(&all, origin)
+    };
+    let taken = ingest(&app, &principal, &headers, take).await?;
+    let (refused, refusal) = (taken.refused, taken.refusal.as_deref());
+    Ok(exported(is_json, "rejectedLogRecords", refused, refusal))
 }
 
 /// The answer to an export, with what was refused of it.
-fn exported(is_json: bool, refused: u64, refusal: Option<&str>) -> Response {
+fn exported(is_json: bool, what: &str, refused: u64, refusal: Option<&str>) -> Response {
     if is_json {
         let body = match refusal {
             None => "{}".to_owned(),
             Some(text) => serde_json::json!({
                 // Integers of 64 bits are texts there.
-                "partialSuccess": { "rejectedDataPoints": refused.to_string(), "errorMessage": text },
+                "partialSuccess": { what: refused.to_string(), "errorMessage": text },
             })
             .to_string(),
         };
@@ -179,29 +208,38 @@ pub async fn loki_push(
     let kind = body::token(&headers, header::CONTENT_TYPE);
     let encoding = body::token(&headers, header::CONTENT_ENCODING);
     let body = body::read(body, BODY_BYTES_MAX).await?;
-    let answered = match kind.as_str() {
-        "application/json" => {
-            let take = move |ingest: &Ingest, origin: Option<&Origin>| {
-                ingest.loki_json(&body::decompress(&encoding, &body)?, origin)
-            };
-            ingest(&app, &principal, &headers, take)
-                .await
-                .and_then(answer)
+    let is_json = match kind.as_str() {
+        "application/json" => true,
+        "application/x-protobuf" | "" => false,
+        other => {
+            return Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "bad_data",
+                format!(
+                    "content type {other:?} is not supported; send application/json or application/x-protobuf"
+                ),
+            )
+            .into());
         }
-        "application/x-protobuf" | "" => {
-            let take =
-                move |ingest: &Ingest, origin: Option<&Origin>| ingest.loki_protobuf(&body, origin);
-            ingest(&app, &principal, &headers, take)
-                .await
-                .and_then(answer)
-        }
-        other => Err(Problem::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "bad_data",
-            format!(
-                "content type {other:?} is not supported; send application/json or application/x-protobuf"
-            ),
-        )),
     };
+    let take = move |ingest: &Ingest, origin: Option<&Origin>| {
+        if is_json && encoding != "snappy" {
+            return ingest.loki_json(&body::decompress(&encoding, &body)?, origin);
+        }
+        // Protobuf is compressed with snappy, whatever the header says of it, unless it names
+        // another way.
+        if matches!(encoding.as_str(), "" | "snappy" | "identity") {
+            let plain = body::unsnap(&body)?;
+            return if is_json {
+                ingest.loki_json(&plain, origin)
+            } else {
+                ingest.loki_protobuf(&plain, origin)
+            };
+        }
+        ingest.loki_protobuf(&body::decompress(&encoding, &body)?, origin)
+    };
+    let answered = ingest(&app, &principal, &headers, take)
+        .await
+        .and_then(answer);
     Ok(answered?)
 }

@@ -1,9 +1,10 @@
-//! Metrics of OpenTelemetry: the body of an export request, in protobuf or JSON.
+//! Metrics and logs of OpenTelemetry: the body of an export request, in protobuf or JSON.
 //!
 //! Points are kept as they are sent; what becomes of them is for who stores them to say.
 //! Source: `opentelemetry/proto/metrics/v1/metrics.proto` and the OTLP specification.
 
 mod json;
+pub mod logs;
 mod protobuf;
 mod value;
 

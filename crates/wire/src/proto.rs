@@ -29,7 +29,7 @@ pub(crate) struct Message<'a> {
 pub(crate) enum Wire<'a> {
     Varint(u64),
     Fixed64(u64),
-    Fixed32,
+    Fixed32(u32),
     Bytes(Message<'a>),
 }
 
@@ -69,6 +69,13 @@ impl<'a> Field<'a> {
         match self.wire {
             Wire::Fixed64(bits) => Ok(f64::from_bits(bits)),
             _ => Err(self.wanted(field, "a double")),
+        }
+    }
+
+    pub fn fixed32(&self, field: &'static str) -> Result<u32, Malformed> {
+        match self.wire {
+            Wire::Fixed32(bits) => Ok(bits),
+            _ => Err(self.wanted(field, "a fixed32")),
         }
     }
 
@@ -221,8 +228,9 @@ impl<'a> Fields<'a> {
                 Wire::Bytes(Message { bytes, base })
             }
             5 => {
-                self.take(4)?;
-                Wire::Fixed32
+                let mut bits = [0; 4];
+                bits.copy_from_slice(self.take(4)?);
+                Wire::Fixed32(u32::from_le_bytes(bits))
             }
             _ => return Err(self.wanted(at, "a wire type of 0, 1, 2 or 5")),
         };

@@ -369,6 +369,8 @@ impl Parser<'_> {
             grouping = self.grouping()?;
         }
         let op = vector_op(name, parameter, grouping.is_some())?;
+        // By no label at all is what is done anyway.
+        grouping = grouping.filter(|g| *g != Grouping::By(Vec::new()));
         Ok(MetricExpr::Aggregate {
             op,
             grouping,

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod harness;
+mod loki;
 mod loki_cases;
 mod openapi;
 mod otlp;

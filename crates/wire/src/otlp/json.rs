@@ -1,5 +1,6 @@
 //! The JSON form: names in lower camel case, whole numbers of 64 bits as texts or numbers.
 
+use super::logs::{LogRecord, RECORDS_MAX, ResourceLogs, ScopeLogs};
 use super::value::from_base64;
 use super::{
     AnyValue, Attributes, Buckets, Data, Exemplar, Explicit, Exponential, Metric,
@@ -23,6 +24,25 @@ pub(super) fn decode(body: &[u8]) -> Result<Vec<ResourceMetrics>, JsonError> {
         }
         d.list(|d| {
             all.push(d.resource()?);
+            Ok(())
+        })
+    })?;
+    decoder.reader.end()?;
+    Ok(all)
+}
+
+pub(super) fn decode_logs(body: &[u8]) -> Result<Vec<ResourceLogs>, JsonError> {
+    let mut decoder = Decoder {
+        reader: Reader::new(body),
+        points: 0,
+    };
+    let mut all = Vec::new();
+    decoder.object(|d, key| {
+        if key != "resourceLogs" {
+            return d.reader.skip_value();
+        }
+        d.list(|d| {
+            all.push(d.resource_logs()?);
             Ok(())
         })
     })?;
@@ -181,6 +201,72 @@ impl Decoder<'_> {
             Ok(())
         })?;
         Ok(value)
+    }
+
+    fn resource_logs(&mut self) -> Result<ResourceLogs, JsonError> {
+        let mut resource = ResourceLogs::default();
+        self.object(|d, key| match key {
+            "resource" => d.object(|d, key| match key {
+                "attributes" => d.attributes(&mut resource.attributes, 0),
+                _ => d.reader.skip_value(),
+            }),
+            "scopeLogs" => d.list(|d| {
+                let scope = d.scope_logs()?;
+                resource.scopes.push(scope);
+                Ok(())
+            }),
+            _ => d.reader.skip_value(),
+        })?;
+        Ok(resource)
+    }
+
+    fn scope_logs(&mut self) -> Result<ScopeLogs, JsonError> {
+        let mut scope = ScopeLogs::default();
+        self.object(|d, key| match key {
+            "scope" => d.object(|d, key| {
+                match key {
+                    "name" => scope.name = d.text()?,
+                    "version" => scope.version = d.text()?,
+                    "attributes" => d.attributes(&mut scope.attributes, 0)?,
+                    "droppedAttributesCount" => scope.dropped_attributes = d.whole()?,
+                    _ => d.reader.skip_value()?,
+                }
+                Ok(())
+            }),
+            "logRecords" => d.list(|d| {
+                d.points += 1;
+                if d.points > RECORDS_MAX {
+                    return Err(d.reader.wanted("fewer records in one request"));
+                }
+                let record = d.log_record()?;
+                scope.records.push(record);
+                Ok(())
+            }),
+            _ => d.reader.skip_value(),
+        })?;
+        Ok(scope)
+    }
+
+    fn log_record(&mut self) -> Result<LogRecord, JsonError> {
+        let mut record = LogRecord::default();
+        self.object(|d, key| {
+            match key {
+                "timeUnixNano" => record.time_ns = d.whole()?,
+                "observedTimeUnixNano" => record.observed_ns = d.whole()?,
+                "severityNumber" => record.severity_number = d.whole()?,
+                "severityText" => record.severity_text = d.text()?,
+                "body" => record.body = d.any_value(0)?,
+                "attributes" => d.attributes(&mut record.attributes, 0)?,
+                "droppedAttributesCount" => record.dropped_attributes = d.whole()?,
+                "flags" => record.flags = d.whole()?,
+                "traceId" => record.trace_id = d.text()?.to_lowercase(),
+                "spanId" => record.span_id = d.text()?.to_lowercase(),
+                "eventName" => record.event_name = d.text()?,
+                _ => d.reader.skip_value()?,
+            }
+            Ok(())
+        })?;
+        Ok(record)
     }
 
     fn resource(&mut self) -> Result<ResourceMetrics, JsonError> {

@@ -1,5 +1,6 @@
 //! The protobuf form.
 
+use super::logs::{LogRecord, RECORDS_MAX, ResourceLogs, ScopeLogs};
 use super::{
     AnyValue, Attributes, Buckets, Data, Exemplar, Explicit, Exponential, Metric,
     NO_RECORDED_VALUE, POINTS_MAX, Point, ResourceMetrics, ScopeMetrics, Summary, Temporality, hex,
@@ -23,6 +24,94 @@ pub(super) fn decode(body: &[u8]) -> Result<Vec<ResourceMetrics>, Malformed> {
         }
     }
     Ok(all)
+}
+
+pub(super) fn decode_logs(body: &[u8]) -> Result<Vec<ResourceLogs>, Malformed> {
+    let whole = Message {
+        bytes: body,
+        base: 0,
+    };
+    let (mut all, mut records) = (Vec::new(), 0);
+    let mut fields = Fields::new(whole, "request");
+    while let Some(field) = fields.next()? {
+        if field.number == 1 {
+            all.push(resource_logs(&field, &mut records)?);
+        }
+    }
+    Ok(all)
+}
+
+fn resource_logs(field: &Field<'_>, records: &mut usize) -> Result<ResourceLogs, Malformed> {
+    let mut resource = ResourceLogs::default();
+    let mut fields = inner(field, "resource_logs")?;
+    while let Some(part) = fields.next()? {
+        match part.number {
+            1 => {
+                let mut parts = inner(&part, "resource")?;
+                while let Some(part) = parts.next()? {
+                    if part.number == 1 {
+                        resource.attributes.push(key_value(&part, 0)?);
+                    }
+                }
+            }
+            2 => resource.scopes.push(scope_logs(&part, records)?),
+            _ => {}
+        }
+    }
+    Ok(resource)
+}
+
+fn scope_logs(field: &Field<'_>, records: &mut usize) -> Result<ScopeLogs, Malformed> {
+    let mut scope = ScopeLogs::default();
+    let mut fields = inner(field, "scope_logs")?;
+    while let Some(part) = fields.next()? {
+        match part.number {
+            1 => {
+                let mut parts = inner(&part, "scope")?;
+                while let Some(part) = parts.next()? {
+                    match part.number {
+                        1 => scope.name = text(&part, "scope.name")?,
+                        2 => scope.version = text(&part, "scope.version")?,
+                        3 => scope.attributes.push(key_value(&part, 0)?),
+                        4 => scope.dropped_attributes = part.varint("scope.dropped")?,
+                        _ => {}
+                    }
+                }
+            }
+            2 => {
+                *records += 1;
+                if *records > RECORDS_MAX {
+                    return Err(part.wanted("log_records", "fewer records in one request"));
+                }
+                scope.records.push(log_record(&part)?);
+            }
+            _ => {}
+        }
+    }
+    Ok(scope)
+}
+
+fn log_record(field: &Field<'_>) -> Result<LogRecord, Malformed> {
+    const NAME: &str = "log_record";
+    let mut record = LogRecord::default();
+    let mut fields = inner(field, NAME)?;
+    while let Some(part) = fields.next()? {
+        match part.number {
+            1 => record.time_ns = fixed(&part, NAME)?,
+            2 => record.severity_number = part.varint(NAME)? as i64,
+            3 => record.severity_text = text(&part, NAME)?,
+            5 => record.body = any_value(&part, 0)?,
+            6 => record.attributes.push(key_value(&part, 0)?),
+            7 => record.dropped_attributes = part.varint(NAME)?,
+            8 => record.flags = part.fixed32(NAME)?,
+            9 => record.trace_id = hex(part.message(NAME)?.bytes),
+            10 => record.span_id = hex(part.message(NAME)?.bytes),
+            11 => record.observed_ns = fixed(&part, NAME)?,
+            12 => record.event_name = text(&part, NAME)?,
+            _ => {}
+        }
+    }
+    Ok(record)
 }
 
 struct Decoder {
