@@ -7,7 +7,9 @@ mod program;
 mod random;
 
 pub use docker::{Container, Engine};
-pub use http::{Answer, Api};
+#[allow(unused_imports, reason = "for the differential test")]
+pub use http::Answer;
+pub use http::Api;
 pub use oracles::{Prometheus, oracle};
 pub use program::{Collector, Program, Server, built, free_address};
 pub use random::Random;
