@@ -81,7 +81,7 @@ impl Evaluator<'_> {
         let pipeline = if is_invariant {
             None
         } else {
-            self.pipeline(inner, findings)?
+            self.distinct_pipeline(inner, findings)?
         };
         let groups = if let Some(pipeline) = pipeline {
             pipeline.fold(fold, &grouping, findings)?

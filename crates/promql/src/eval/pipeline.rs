@@ -4,7 +4,8 @@
 
 use std::sync::mpsc::{SyncSender, sync_channel};
 
-use kittiwake_model::{Columns, FloatHistogram, Labels, STALE_NAN_BITS, SelectHint};
+use kittiwake_model::labels::METRIC_NAME;
+use kittiwake_model::{Columns, FloatHistogram, Labels, MatchOp, STALE_NAN_BITS, SelectHint};
 use kittiwake_vector::{Comparison, Fold, Grouping, Groups, Notes, Operator, Series, with_scalar};
 
 use super::range_call::RangeCall;
@@ -80,7 +81,7 @@ impl<'a> Evaluator<'a> {
                 if unary.inner.value_type() != ValueType::Vector {
                     return Ok(None);
                 }
-                let mut pipeline = self.pipeline(&unary.inner, findings)?;
+                let mut pipeline = self.distinct_pipeline(&unary.inner, findings)?;
                 if let Some(pipeline) = &mut pipeline {
                     pipeline.maps.push(Map::Negate);
                 }
@@ -89,6 +90,17 @@ impl<'a> Evaluator<'a> {
             Expr::Binary(binary) => self.binary_pipeline(binary, expr.place(), findings),
             _ => Ok(None),
         }
+    }
+
+    /// As [`Evaluator::pipeline`], for what goes on with its series one by one: without the names
+    /// no two may have the same labels, which must be seen of all of them else.
+    pub(super) fn distinct_pipeline<'e>(
+        &self,
+        expr: &'e Expr,
+        findings: &mut Findings,
+    ) -> Result<Option<Pipeline<'e, 'a>>, EvalError> {
+        let pipeline = self.pipeline(expr, findings)?;
+        Ok(pipeline.filter(Pipeline::is_distinct))
     }
 
     fn call_pipeline<'e>(
@@ -136,7 +148,7 @@ impl<'a> Evaluator<'a> {
         } else {
             return Ok(None);
         };
-        let mut pipeline = self.below(call).pipeline(arg, findings)?;
+        let mut pipeline = self.below(call).distinct_pipeline(arg, findings)?;
         if let Some(pipeline) = &mut pipeline {
             pipeline.maps.push(map);
         }
@@ -188,7 +200,7 @@ impl<'a> Evaluator<'a> {
         }
         let below = self.below_operator(binary.op);
         let scalars = below.scalar(scalar, findings)?;
-        let mut pipeline = below.pipeline(series, findings)?;
+        let mut pipeline = below.distinct_pipeline(series, findings)?;
         if let Some(pipeline) = &mut pipeline {
             pipeline.maps.push(Map::Scalar {
                 binary,
@@ -278,6 +290,15 @@ impl Pipeline<'_, '_> {
             apply(map, evaluator, &mut series, findings);
         }
         Ok((!series.is_empty()).then_some(series))
+    }
+
+    /// Whether no two of its series can have the same labels.
+    fn is_distinct(&self) -> bool {
+        let keeps_names = matches!(self.leaf, Leaf::Newest) && self.maps.is_empty();
+        let mut matchers = self.selector.matchers.iter();
+        let has_one_name = matchers
+            .any(|m| m.name() == METRIC_NAME && m.op() == MatchOp::Equal && !m.value().is_empty());
+        keeps_names || has_one_name || self.evaluator.query.options.delays_name_removal
     }
 
     /// All series, in order of their labels.

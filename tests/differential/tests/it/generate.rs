@@ -1,4 +1,5 @@
-//! Makes queries of the whole language that mean something over the loaded data.
+//! Makes queries of the whole language that mean something over the loaded data. It is long as the
+//! language is: one table of forms, which belong beside each other.
 
 use kittiwake_promql::ast::ValueType;
 use kittiwake_promql::{FUNCTIONS, Function};
