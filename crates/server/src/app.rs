@@ -316,7 +316,7 @@ pub fn routes(app: App, access: Arc<Access>) -> Router {
     Router::new()
         .nest("/api/v1", prometheus)
         .nest("/loki/api/v1", loki)
-        .route("/loki/ready", get(async || "ready\n"))
+        .route("/ready", get(async || "ready\n"))
         .route(
             "/prometheus/api/v1/rules",
             get(loki_other::prometheus_rules),
