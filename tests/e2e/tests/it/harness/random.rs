@@ -8,9 +8,14 @@ pub struct Random(u64);
 impl Random {
     /// Seeded by `E2E_SEED`, else by the clock.
     pub fn new() -> Self {
-        let given = std::env::var("E2E_SEED").ok().and_then(|s| s.parse().ok());
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let seed = given.unwrap_or(now.as_nanos() as u64);
+        Self::seeded(now.as_nanos() as u64)
+    }
+
+    /// Seeded by `E2E_SEED`, else by this.
+    pub fn seeded(seed: u64) -> Self {
+        let given = std::env::var("E2E_SEED").ok().and_then(|s| s.parse().ok());
+        let seed = given.unwrap_or(seed);
         eprintln!("E2E_SEED={seed}");
         Self(seed)
     }
