@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::engine::Engine;
-use crate::tools::{is_root, run};
+use crate::tools::{cargo, is_root, run, target};
 
 const ADDRESS: &str = "127.0.0.1:7799";
 /// Time before and during the idle measurement.
@@ -17,36 +17,22 @@ const CONTAINERS: usize = 20;
 
 /// Runs all benches, then the server beside idle containers.
 pub fn bench(root: &Path) -> Result<()> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let cargo = |words: &[&str]| {
-        let mut command = Command::new(&cargo);
-        command.args(words).current_dir(root);
-        command
-    };
     for name in ["wire", "journal", "tsdb", "logstore", "server"] {
         let package = format!("kittiwake-{name}");
-        run(&mut cargo(&[
-            "bench",
-            "--locked",
-            "-p",
-            &package,
-            "--benches",
-        ]))?;
+        run(&mut cargo(
+            root,
+            &["bench", "--locked", "-p", &package, "--benches"],
+        ))?;
     }
     if !is_root() {
         println!("idle: left out, the Docker engine for it needs root");
         return Ok(());
     }
-    run(&mut cargo(&[
-        "build",
-        "--release",
-        "--locked",
-        "-p",
-        "kittiwake-server",
-    ]))?;
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into);
-    idle(&target.join("release/kittiwake"))
+    run(&mut cargo(
+        root,
+        &["build", "--release", "--locked", "-p", "kittiwake-server"],
+    ))?;
+    idle(&target(root).join("release/kittiwake"))
 }
 
 fn idle(program: &Path) -> Result<()> {

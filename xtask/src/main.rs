@@ -28,6 +28,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   run [ARGS]  build the page and the server, and start it; ARGS go to the server
   test        install what the tests need, then run all of them
   oracles     build what tests compare and check with, once
+  guest       make the virtual machine of the tests, and print its folder
   loki-cases DATASET CASES
               compare answers with those recorded on a Loki
   bench       measure what docs/benchmarks.md tells
@@ -44,13 +45,9 @@ fn main() -> ExitCode {
         Some("guest") => oracles::dir()
             .and_then(|d| guest::prepare(&d))
             .map(|d| println!("{}", d.display())),
-        Some("loki-cases") => loki_cases::run_cases(&root(), rest),
+        Some("loki-cases") => return ended(loki_cases::run_cases(&root(), rest)),
         Some("bench") => bench::bench(&root()),
-        Some("promqltest") => match promqltest::promqltest(rest) {
-            // What failed is told already, and the sum is the last line.
-            Ok(false) => return ExitCode::FAILURE,
-            done => done.map(|_| ()),
-        },
+        Some("promqltest") => return ended(promqltest::promqltest(rest)),
         Some("-h" | "--help") => {
             println!("{USAGE}");
             Ok(())
@@ -58,8 +55,14 @@ fn main() -> ExitCode {
         Some(other) => Err(anyhow::anyhow!("unknown command {other:?}\n{USAGE}")),
         None => Err(anyhow::anyhow!("no command given\n{USAGE}")),
     };
+    ended(done.map(|()| true))
+}
+
+/// How the process ends; `false` is a failure that is told already, with a sum as the last line.
+fn ended(done: Result<bool>) -> ExitCode {
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("xtask: {error:#}");
             ExitCode::FAILURE
@@ -70,12 +73,7 @@ fn main() -> ExitCode {
 fn test() -> Result<()> {
     let root = root();
     floors::check(&root)?;
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let cargo = |words: &[&str]| {
-        let mut command = Command::new(&cargo);
-        command.args(words).current_dir(&root);
-        command
-    };
+    let cargo = |words: &[&str]| tools::cargo(&root, words);
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
     // The page first: the server embeds it.
     page::unit(&root.join("ui"))?;
@@ -105,7 +103,7 @@ fn test() -> Result<()> {
     tests.env("KITTIWAKE_TEST_DOCKER", engine.address());
     tests.env("KITTIWAKE_TEST_GUEST", guest::prepare(&oracles::dir()?)?);
     run(&mut tests)?;
-    page::browser(&root, &mut cargo(&[]), &engine)
+    page::browser(&root, &engine)
 }
 
 /// Checks licences, bans and sources of all dependencies.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::engine::Engine;
 use crate::serve;
-use crate::tools::{need, run};
+use crate::tools::{cargo, need, run, target};
 
 /// How long the server may take to answer.
 const START: Duration = Duration::from_mins(1);
@@ -22,20 +22,21 @@ pub fn unit(ui: &Path) -> Result<()> {
 }
 
 /// Looks at the page of a server beside the engine, in Chromium.
-pub fn browser(root: &Path, cargo: &mut Command, engine: &Engine) -> Result<()> {
+pub fn browser(root: &Path, engine: &Engine) -> Result<()> {
     need("chromium", &["chromium"])?;
     let folder = root.join("tests/page");
     run(Command::new("npm")
         .args(["ci", "--no-audit", "--no-fund"])
         .current_dir(&folder))?;
-    run(cargo.args(["build", "--locked", "-p", "kittiwake-server"]))?;
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into);
+    run(&mut cargo(
+        root,
+        &["build", "--locked", "-p", "kittiwake-server"],
+    ))?;
     let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
     let storage = std::env::temp_dir().join(format!("kittiwake-page-{}", std::process::id()));
     let log = storage.with_extension("log");
     let mut server = Server(
-        Command::new(target.join("debug/kittiwake"))
+        Command::new(target(root).join("debug/kittiwake"))
             .args(["--web.listen-address", &address, "--storage.path"])
             .arg(&storage)
             .env("DOCKER_HOST", engine.address())

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::tools::{has, is_root, need, run, succeeds};
+use crate::tools::{cargo, has, is_root, need, run, succeeds, target};
 
 const ADDRESS: &str = "127.0.0.1:7766";
 /// How long the server may take to answer.
@@ -20,22 +20,10 @@ pub fn serve(root: &Path, args: &[String]) -> Result<()> {
     println!("2/4 the page");
     page(&root.join("ui"))?;
     println!("3/4 the server (some minutes, the first time)");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    run(Command::new(cargo)
-        .args([
-            "build",
-            "--release",
-            "--locked",
-            "-p",
-            "kittiwake-server",
-            "-p",
-            "kittiwake-collector",
-        ])
-        .current_dir(root))?;
+    let packages = ["-p", "kittiwake-server", "-p", "kittiwake-collector"];
+    run(cargo(root, &["build", "--release", "--locked"]).args(packages))?;
     println!("4/4 starting");
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into);
-    let mut server = Command::new(target.join("release/kittiwake"))
+    let mut server = Command::new(target(root).join("release/kittiwake"))
         .args(args)
         .spawn()
         .context("cannot start the server")?;

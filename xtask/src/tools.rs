@@ -1,6 +1,6 @@
 //! Programs that the commands need: found, or installed from Debian's packages.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -39,6 +39,19 @@ pub fn need(program: &str, packages: &[&str]) -> Result<()> {
         .args(packages)
         .env("DEBIAN_FRONTEND", "noninteractive"))
     .with_context(|| format!("{program} is missing, and could not be installed; try: {install}"))
+}
+
+/// A command of the cargo that runs this, in the checkout.
+pub fn cargo(root: &Path, words: &[&str]) -> Command {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(words).current_dir(root);
+    command
+}
+
+/// Where cargo puts what it builds.
+pub fn target(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into)
 }
 
 /// Runs a command after showing it; its failure is an error.

@@ -2,14 +2,14 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use kittiwake_model::{MatchOp, Matcher};
+use kittiwake_model::{MatchOp, Matcher, quote};
 use kittiwake_vector::{Cardinality, Comparison, Grouping, Matching, Operator};
 
 use crate::ast::{
     Conversion, Expr, Extraction, LabelFilter, LogExpr, MetricExpr, NamedMatcher, RangeExpr, Stage,
     TextFilter, Unwrap, Wanted,
 };
-use crate::units::{go_duration, go_float, human_bytes, prometheus_duration, quote};
+use crate::units::{go_duration, go_float, human_bytes, prometheus_duration};
 
 /// Longer expressions are broken.
 const LINE_CHARS_MAX: usize = 100;

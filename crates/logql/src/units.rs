@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use kittiwake_model::quote;
+
 const NS_UNITS: [(&str, f64); 8] = [
     ("ns", 1.0),
     ("us", 1e3),
@@ -216,35 +218,6 @@ fn parse_hex(text: &str) -> Option<f64> {
         value += f64::from(c.to_digit(16)?) * scale;
     }
     Some(value * f64::from(power).exp2())
-}
-
-/// A text as Go's `strconv.Quote` writes it.
-pub(crate) fn quote(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{7}' => out.push_str("\\a"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{b}' => out.push_str("\\v"),
-            '\u{c}' => out.push_str("\\f"),
-            // Writing to a string cannot fail.
-            c if (c as u32) < 0x20 || c == '\u{7f}' => {
-                let _ = write!(out, "\\x{:02x}", c as u32);
-            }
-            c if c.is_control() || c == '\u{feff}' => {
-                let _ = write!(out, "\\u{:04x}", c as u32);
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }
 
 /// A duration as Go writes it: `1h30m0s`, `1.5s`, `250ms`.

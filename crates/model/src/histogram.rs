@@ -56,6 +56,21 @@ pub enum Counts {
     },
 }
 
+impl Counts {
+    /// Whether they are floats.
+    pub fn is_float(&self) -> bool {
+        matches!(self, Self::Float { .. })
+    }
+
+    /// Observations in all.
+    pub fn total(&self) -> f64 {
+        match self {
+            Self::Integer { count, .. } => *count as f64,
+            Self::Float { count, .. } => *count,
+        }
+    }
+}
+
 /// One native histogram sample.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Histogram {

@@ -5,6 +5,7 @@
 //! engines above it can be tested against memory and run against anything that implements
 //! the ports.
 
+pub mod calendar;
 pub mod delivery;
 pub mod float_histogram;
 pub mod histogram;
@@ -15,6 +16,7 @@ pub mod memory;
 pub mod metrics;
 pub mod pattern;
 pub mod query;
+mod quote;
 
 pub use delivery::{Deliveries, FrameNumber, Sender, Verdict};
 pub use float_histogram::FloatHistogram;
@@ -29,6 +31,7 @@ pub use metrics::{
     is_stale_nan, stale_nan,
 };
 pub use query::{Cancel, QueryContext, StoreError, TimeRange};
+pub use quote::quote;
 
 /// Milliseconds since the Unix epoch, UTC: the unit of metrics.
 pub type TimestampMs = i64;

@@ -6,7 +6,7 @@ use kittiwake_vector::{HistogramOperation, Note};
 use crate::ast::Place;
 use crate::dates;
 use crate::error::line_and_column;
-use crate::text::quoted;
+use kittiwake_model::quote;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Severity {
@@ -56,7 +56,7 @@ fn named(text: &str, metric: &str) -> String {
     if metric.is_empty() {
         text.to_owned()
     } else {
-        format!("{text} for metric name {}", quoted(metric))
+        format!("{text} for metric name {}", quote(metric))
     }
 }
 
@@ -145,13 +145,13 @@ impl Annotations {
     }
 
     pub(crate) fn bad_bucket_label(&mut self, metric: &str, label: &str, place: Place) {
-        let label = quoted(label);
+        let label = quote(label);
         let text = format!("bucket label \"le\" is missing or has a malformed value of {label}");
         self.warn(named(&text, metric), place);
     }
 
     pub(crate) fn mixed_floats_histograms(&mut self, metric: &str, place: Place) {
-        let metric = quoted(metric);
+        let metric = quote(metric);
         self.warn(
             format!("encountered a mix of histograms and floats for metric name {metric}"),
             place,
@@ -164,7 +164,7 @@ impl Annotations {
     }
 
     pub(crate) fn not_counter(&mut self, metric: &str, place: Place) {
-        let metric = quoted(metric);
+        let metric = quote(metric);
         self.warn(
             format!("this native histogram metric is not a counter: {metric}"),
             place,
@@ -172,7 +172,7 @@ impl Annotations {
     }
 
     pub(crate) fn not_gauge(&mut self, metric: &str, place: Place) {
-        let metric = quoted(metric);
+        let metric = quote(metric);
         self.warn(
             format!("this native histogram metric is not a gauge: {metric}"),
             place,
@@ -180,7 +180,7 @@ impl Annotations {
     }
 
     pub(crate) fn mixed_schemas(&mut self, metric: &str, place: Place) {
-        let metric = quoted(metric);
+        let metric = quote(metric);
         self.warn(
             format!(
                 "vector contains a mix of histograms with exponential and custom buckets schemas for metric name {metric}"
@@ -197,7 +197,7 @@ impl Annotations {
     }
 
     pub(crate) fn possible_non_counter(&mut self, metric: &str, place: Place) {
-        let metric = quoted(metric);
+        let metric = quote(metric);
         self.info(
             format!(
                 "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {metric}"
@@ -207,7 +207,7 @@ impl Annotations {
     }
 
     pub(crate) fn non_counter_type(&mut self, metric: &str, kind: &str, place: Place) {
-        let (metric, kind) = (quoted(metric), quoted(kind));
+        let (metric, kind) = (quote(metric), quote(kind));
         self.info(
             format!(
                 "metric might not be a counter, __type__ label is not set to \"counter\" or \"histogram\", got {kind}: {metric}"
@@ -240,7 +240,7 @@ impl Annotations {
     }
 
     pub(crate) fn ignored_in_mixed_range(&mut self, metric: &str, place: Place) {
-        let metric = quoted(metric);
+        let metric = quote(metric);
         self.info(
             format!(
                 "ignored histograms in a range containing both floats and histograms for metric name {metric}"
@@ -281,7 +281,7 @@ impl Annotations {
     }
 
     pub(crate) fn start_overlap(&mut self, metric: &str, place: Place) {
-        let metric = quoted(metric);
+        let metric = quote(metric);
         self.add(Annotation {
             severity: Severity::Warning,
             text: format!(
@@ -304,7 +304,7 @@ impl Annotations {
             Note::ResetsCollide(with) => self.resets_collide(with, place),
             Note::BoundsReconciled(with) => self.bounds_reconciled(with, place),
             Note::IncompatibleTypes(left, right) => {
-                let op = quoted(name);
+                let op = quote(name);
                 self.info(
                     format!(
                         "incompatible sample types encountered for binary operator {op}: {left} {name} {right}"

@@ -1,37 +1,6 @@
 //! Parts of a date in UTC, from Unix seconds.
 
-/// Year, month from 1, day from 1 of a number of days since 1970, by the proleptic Gregorian
-/// calendar.
-fn civil(days: i64) -> (i64, i64, i64) {
-    // Years of 400 repeat; they are counted from a 1 March, so that the leap day is the last.
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    (year, month, day)
-}
-
-fn is_leap(year: i64) -> bool {
-    year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
-}
-
-fn days_of(year: i64, month: i64) -> i64 {
-    match month {
-        2 => 28 + i64::from(is_leap(year)),
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    }
-}
+use kittiwake_model::calendar::{civil, days_in_month};
 
 /// A time in ms as RFC 3339 writes it, in whole seconds.
 pub(crate) fn rfc3339(time_ms: i64) -> String {
@@ -56,8 +25,8 @@ pub(crate) fn part(name: &str, seconds: f64) -> f64 {
         "hour" => of_day / 3600,
         "day_of_week" => (days + 4).rem_euclid(7),
         "day_of_month" => day,
-        "day_of_year" => (1..month).map(|m| days_of(year, m)).sum::<i64>() + day,
-        "days_in_month" => days_of(year, month),
+        "day_of_year" => (1..month).map(|m| days_in_month(year, m)).sum::<i64>() + day,
+        "days_in_month" => days_in_month(year, month),
         "month" => month,
         _ => year,
     };

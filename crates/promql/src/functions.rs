@@ -136,7 +136,7 @@ impl Function {
     }
 
     /// Whether its result depends on the time of evaluation even when its arguments do not.
-    pub(crate) fn depends_on_time(&self) -> bool {
+    pub fn depends_on_time(&self) -> bool {
         matches!(
             self.name,
             "days_in_month"

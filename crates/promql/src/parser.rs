@@ -300,7 +300,7 @@ impl<'a> Parser<'a> {
                 .then(|| Function::of(&name.text.to_ascii_lowercase()))?
         });
         if function.is_none() {
-            let shown = text::quoted(name.text);
+            let shown = kittiwake_model::quote(name.text);
             self.report(name.place(), format!("unknown function with name {shown}"));
         }
         let args = self.args(depth + 1)?;
@@ -524,7 +524,7 @@ impl<'a> Parser<'a> {
 
     fn unquote(&mut self, token: Token<'_>) -> String {
         text::unquoted(token.text).unwrap_or_else(|| {
-            let shown = text::quoted(token.text);
+            let shown = kittiwake_model::quote(token.text);
             let message = format!("error unquoting string {shown}: invalid syntax");
             self.report(token.place(), message);
             String::new()

@@ -10,7 +10,8 @@ use crate::ast::{
     Aggregation, At, Binary, DurationExpr, DurationOp, DurationValue, Edges, Expr, Length, Matrix,
     Number, Selector, Shift, Subquery,
 };
-use crate::text::{duration, is_plain_label, number, quoted, quoted_bytes};
+use crate::text::{duration, is_plain_label, number, quoted_bytes};
+use kittiwake_model::quote;
 
 /// Lines longer than this are split.
 const LINE_CHARS_MAX: usize = 100;
@@ -20,7 +21,7 @@ fn labels(names: &[String]) -> String {
         if is_plain_label(name) {
             name.clone()
         } else {
-            quoted(name)
+            quote(name)
         }
     });
     shown.collect::<Vec<_>>().join(", ")
@@ -101,11 +102,11 @@ fn edges(edges: Edges) -> &'static str {
 }
 
 fn matcher(matcher: &Matcher) -> String {
-    let (name, op, value) = (matcher.name(), matcher.op(), quoted(matcher.value()));
+    let (name, op, value) = (matcher.name(), matcher.op(), quote(matcher.value()));
     if is_plain_label(name) {
         format!("{name}{op}{value}")
     } else {
-        format!("{}{op}{value}", quoted(name))
+        format!("{}{op}{value}", quote(name))
     }
 }
 
@@ -222,7 +223,7 @@ impl Display for Expr {
             Self::Number(number) => number.fmt(f),
             Self::Text(text) => match &text.bytes {
                 Some(bytes) => f.write_str(&quoted_bytes(bytes)),
-                None => f.write_str(&quoted(&text.value)),
+                None => f.write_str(&quote(&text.value)),
             },
             Self::Vector(selector) => selector.fmt(f),
             Self::Matrix(matrix) => matrix.fmt(f),

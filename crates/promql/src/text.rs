@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use kittiwake_model::quote;
+
 /// Units of a duration and their ms, in the order in which they must stand.
 const UNITS: [(&str, i64); 7] = [
     ("y", 365 * 86_400_000),
@@ -20,7 +22,7 @@ pub fn parse_duration(text: &str) -> Result<i64, String> {
         "" => return Err("empty duration string".to_owned()),
         _ => {}
     }
-    let invalid = || format!("not a valid duration string: {}", quoted(text));
+    let invalid = || format!("not a valid duration string: {}", quote(text));
     let (mut total, mut rest, mut from) = (0_i64, text, 0);
     while !rest.is_empty() {
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
@@ -80,41 +82,13 @@ pub fn number(value: f64) -> String {
     }
 }
 
-/// A text in double quotes, as Go quotes it.
-pub fn quoted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\x07' => out.push_str("\\a"),
-            '\x08' => out.push_str("\\b"),
-            '\x0c' => out.push_str("\\f"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\x0b' => out.push_str("\\v"),
-            c if (c as u32) < 0x20 || c == '\x7f' => {
-                let _ = write!(out, "\\x{:02x}", c as u32);
-            }
-            c if c.is_control() || (c.is_whitespace() && c != ' ') => {
-                let _ = write!(out, "\\u{:04x}", c as u32);
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
-}
-
 /// A character in single quotes, as Go quotes it.
 pub(crate) fn quoted_char(c: char) -> String {
     match c {
         '\'' => "'\\''".to_owned(),
         '"' => "'\"'".to_owned(),
         c => {
-            let text = quoted(&c.to_string());
+            let text = quote(&c.to_string());
             format!("'{}'", &text[1..text.len() - 1])
         }
     }
@@ -124,7 +98,7 @@ pub(crate) fn quoted_char(c: char) -> String {
 pub(crate) fn quoted_bytes(bytes: &[u8]) -> String {
     let mut out = String::from("\"");
     for chunk in bytes.utf8_chunks() {
-        let text = quoted(chunk.valid());
+        let text = quote(chunk.valid());
         out.push_str(&text[1..text.len() - 1]);
         for byte in chunk.invalid() {
             let _ = write!(out, "\\x{byte:02x}");
@@ -226,7 +200,7 @@ mod tests {
     #[test]
     fn quotes_both_ways() {
         for text in ["", "a\"b", "ä\n\t\\", "\u{1}"] {
-            assert_eq!(unquoted(&quoted(text)).as_deref(), Some(text));
+            assert_eq!(unquoted(&quote(text)).as_deref(), Some(text));
         }
         assert_eq!(unquoted(r"'\x41\101\u00e4'").as_deref(), Some("AAä"));
         assert_eq!(unquoted(r#""\q""#), None);

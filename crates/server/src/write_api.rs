@@ -120,24 +120,59 @@ pub async fn otlp_metrics(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let is_json = is_json(&headers)?;
-    let encoding = body::token(&headers, header::CONTENT_ENCODING);
-    let body = body::read(body, BODY_BYTES_MAX).await?;
     let config = app.config.now().config;
     let lookback_ms = app.options.lookback_ms();
-    let take = move |ingest: &Ingest, _: Option<&Origin>| {
-        let plain = body::decompress(&encoding, &body)?;
+    let take = move |ingest: &Ingest, _: Option<&Origin>, is_json: bool, plain: &[u8]| {
         let decoded = if is_json {
-            otlp::decode_json(&plain)
+            otlp::decode_json(plain)
         } else {
-            otlp::decode(&plain)
+            otlp::decode(plain)
         };
         let all = decoded.map_err(|e| Problem::bad_data(e.to_string()))?;
         ingest.otlp(&all, &config.otlp, lookback_ms)
     };
-    let taken = ingest(&app, &principal, &headers, take).await?;
+    export(&app, &principal, &headers, body, "rejectedDataPoints", take).await
+}
+
+/// `/v1/logs` and `/otlp/v1/logs`
+pub async fn otlp_logs(
+    State(app): State<App>,
+    Extension(principal): Extension<Principal>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let take = move |ingest: &Ingest, origin: Option<&Origin>, is_json: bool, plain: &[u8]| {
+        let decoded = if is_json {
+            otlp::logs::decode_json(plain)
+        } else {
+            otlp::logs::decode(plain)
+        };
+        let all = decoded.map_err(|e| Problem::bad_data(e.to_string()))?;
+        ingest.otlp_logs(&all, origin)
+    };
+    export(&app, &principal, &headers, body, "rejectedLogRecords", take).await
+}
+
+/// Takes an OTLP export; `take` gets its bytes and whether they are JSON. `rejected` names what
+/// the answer counts as refused.
+async fn export(
+    app: &App,
+    principal: &Principal,
+    headers: &HeaderMap,
+    body: Body,
+    rejected: &str,
+    take: impl FnOnce(&Ingest, Option<&Origin>, bool, &[u8]) -> Result<Taken, Problem> + Send + 'static,
+) -> Result<Response, Problem> {
+    let is_json = is_json(headers)?;
+    let encoding = body::token(headers, header::CONTENT_ENCODING);
+    let body = body::read(body, BODY_BYTES_MAX).await?;
+    let take = move |ingest: &Ingest, origin: Option<&Origin>| {
+        let plain = body::decompress(&encoding, &body)?;
+        take(ingest, origin, is_json, &plain)
+    };
+    let taken = ingest(app, principal, headers, take).await?;
     let (refused, refusal) = (taken.refused, taken.refusal.as_deref());
-    Ok(exported(is_json, "rejectedDataPoints", refused, refusal))
+    Ok(exported(is_json, rejected, refused, refusal))
 }
 
 /// Whether an export comes in JSON, not in protobuf.
@@ -153,31 +188,6 @@ fn is_json(headers: &HeaderMap) -> Result<bool, Problem> {
             ),
         )),
     }
-}
-
-/// `/v1/logs` and `/otlp/v1/logs`
-pub async fn otlp_logs(
-    State(app): State<App>,
-    Extension(principal): Extension<Principal>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
-    let is_json = is_json(&headers)?;
-    let encoding = body::token(&headers, header::CONTENT_ENCODING);
-    let body = body::read(body, BODY_BYTES_MAX).await?;
-    let take = move |ingest: &Ingest, origin: Option<&Origin>| {
-        let plain = body::decompress(&encoding, &body)?;
-        let decoded = if is_json {
-            otlp::logs::decode_json(&plain)
-        } else {
-            otlp::logs::decode(&plain)
-        };
-        let all = decoded.map_err(|e| Problem::bad_data(e.to_string()))?;
-        ingest.otlp_logs(&all, origin)
-    };
-    let taken = ingest(&app, &principal, &headers, take).await?;
-    let (refused, refusal) = (taken.refused, taken.refusal.as_deref());
-    Ok(exported(is_json, "rejectedLogRecords", refused, refusal))
 }
 
 /// The answer to an export, with what was refused of it.

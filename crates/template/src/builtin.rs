@@ -5,7 +5,8 @@ use std::cmp::Ordering;
 use std::fmt::Write as _;
 
 use crate::Value;
-use crate::printf::{quote, sprintf};
+use crate::printf::sprintf;
+use kittiwake_model::quote;
 
 pub(crate) fn is_builtin(name: &str) -> bool {
     matches!(
@@ -237,7 +238,8 @@ fn js(text: &str) -> String {
     out
 }
 
-fn urlquery(text: &str) -> String {
+/// A text as a part of a URL's query, as Go's `url.QueryEscape` writes it.
+pub fn urlquery(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

@@ -12,6 +12,7 @@ mod parse;
 mod printf;
 mod value;
 
+pub use builtin::urlquery;
 pub use exec::{Limits, RenderError};
 pub use parse::{ParseError, Template};
 pub use printf::sprintf;

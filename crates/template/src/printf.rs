@@ -1,6 +1,7 @@
 //! Go's `fmt.Sprintf`, for the verbs that make sense of template values.
 
 use crate::Value;
+use kittiwake_model::quote;
 use std::fmt::Write as _;
 
 /// Padding at most, so that a width cannot fill the memory.
@@ -255,31 +256,4 @@ pub(crate) fn general(number: f64, precision: Option<usize>) -> String {
         let decimals = (precision as i32 - 1 - power).max(0) as usize;
         trimmed(&format!("{number:.decimals$}"))
     }
-}
-
-/// A text as Go's `strconv.Quote` writes it.
-pub(crate) fn quote(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{7}' => out.push_str("\\a"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{b}' => out.push_str("\\v"),
-            '\u{c}' => out.push_str("\\f"),
-            c if (c as u32) < 0x20 || c == '\u{7f}' => {
-                let _ = write!(out, "\\x{:02x}", c as u32);
-            }
-            c if c.is_control() => {
-                let _ = write!(out, "\\u{:04x}", c as u32);
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }

@@ -200,18 +200,13 @@ pub(crate) fn fingerprint(histogram: &Histogram) -> u64 {
 /// Whether a page must end between two histograms: their buckets cannot be compared, or the
 /// counting began anew.
 pub(crate) fn is_cut(before: &Histogram, after: &Histogram) -> bool {
-    let count = |h: &Histogram| match &h.counts {
-        Counts::Integer { count, .. } => *count as f64,
-        Counts::Float { count, .. } => *count,
-    };
-    let is_float = |h: &Histogram| matches!(h.counts, Counts::Float { .. });
     before.schema != after.schema
-        || is_float(before) != is_float(after)
+        || before.counts.is_float() != after.counts.is_float()
         || before.zero_threshold.to_bits() != after.zero_threshold.to_bits()
         || (before.schema == CUSTOM_BUCKETS_SCHEMA
             && bits(&before.custom_bounds) != bits(&after.custom_bounds))
         || after.reset_hint == ResetHint::Yes
-        || (after.reset_hint != ResetHint::Gauge && count(after) < count(before))
+        || (after.reset_hint != ResetHint::Gauge && after.counts.total() < before.counts.total())
 }
 
 /// Numbers that a page of these histograms holds; bounds what decoding it allocates.

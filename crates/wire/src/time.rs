@@ -1,5 +1,7 @@
 //! RFC 3339 times to nanoseconds and back, without a calendar library in the path of a line.
 
+use kittiwake_model::calendar::{civil, days_from_civil, days_in_month};
+
 const DAY_S: i64 = 86_400;
 
 /// Nanoseconds since the Unix epoch of an RFC 3339 time with up to nine digits of fraction
@@ -48,7 +50,7 @@ pub fn parse_rfc3339(text: &[u8]) -> Option<i64> {
         _ => return None,
     };
     let seconds =
-        days_since_epoch(year, month, day) * DAY_S + hour * 3600 + minute * 60 + second - offset_s;
+        days_from_civil(year, month, day) * DAY_S + hour * 3600 + minute * 60 + second - offset_s;
     // In 128 bits, since the earliest times pass below the range before the fraction is added.
     i64::try_from(i128::from(seconds) * 1_000_000_000 + i128::from(nanos)).ok()
 }
@@ -79,47 +81,6 @@ fn digits(text: &[u8]) -> Option<i64> {
         byte.is_ascii_digit()
             .then(|| value * 10 + i64::from(byte - b'0'))
     })
-}
-
-fn is_leap(year: i64) -> bool {
-    year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
-}
-
-fn days_in_month(year: i64, month: i64) -> i64 {
-    match month {
-        2 if is_leap(year) => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    }
-}
-
-/// Days from 1970-01-01 in the proleptic Gregorian calendar. Years are counted from March, so
-/// that the leap day is a year's last and months have a closed form.
-fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let month = (month + 9) % 12;
-    let leaps = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
-    year * 365 + leaps + (month * 153 + 2) / 5 + day - 1 - 719_468
-}
-
-fn civil(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    // A first guess from the mean length of a year is at most one too high.
-    let mut year = (days * 400).div_euclid(146_097);
-    let start =
-        |year: i64| year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
-    while start(year + 1) <= days {
-        year += 1;
-    }
-    while start(year) > days {
-        year -= 1;
-    }
-    let of_year = days - start(year);
-    let month = (of_year * 5 + 2) / 153;
-    let day = of_year - (month * 153 + 2) / 5 + 1;
-    let year = if month >= 10 { year + 1 } else { year };
-    (year, (month + 2) % 12 + 1, day)
 }
 
 #[cfg(test)]

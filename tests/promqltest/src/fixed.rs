@@ -31,26 +31,8 @@ fn fix(expr: &mut Expr, time_ms: i64) -> bool {
             fix(&mut subquery.inner.clone(), time_ms)
         }
         Expr::Call(call) => {
-            let depends = matches!(
-                call.function.name,
-                "days_in_month"
-                    | "day_of_month"
-                    | "day_of_week"
-                    | "day_of_year"
-                    | "end"
-                    | "hour"
-                    | "minute"
-                    | "month"
-                    | "year"
-                    | "predict_linear"
-                    | "range"
-                    | "start"
-                    | "step"
-                    | "time"
-                    | "timestamp"
-            );
             let are_args = call.args.iter_mut().all(|arg| fix(arg, time_ms));
-            are_args && !depends
+            are_args && !call.function.depends_on_time()
         }
         Expr::Aggregate(aggregation) => {
             let param = aggregation.param.as_mut();

@@ -216,7 +216,7 @@ fn texts(name: &str, args: &Arguments<'_>) -> Answer {
             let regex = super::compile_regex(args.text(0)?)?;
             Value::Int(regex.find_iter(args.text(1)?).count() as i64)
         }
-        "urlencode" => Value::text(urlencode(args.text(0)?)),
+        "urlencode" => Value::text(kittiwake_template::urlquery(args.text(0)?)),
         "urldecode" => Value::text(urldecode(args.text(0)?)?),
         "bytes" => Value::Float(units::parse_bytes(args.text(0)?)? as f64),
         "duration" | "duration_seconds" => {
@@ -366,26 +366,6 @@ fn align(count: i64, text: &str, is_left: bool) -> Result<String, String> {
     })
 }
 
-fn urlencode(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                out.push(char::from(byte));
-            }
-            b' ' => out.push('+'),
-            byte => {
-                out.push('%');
-                for digit in [byte >> 4, byte & 15] {
-                    let digit = char::from_digit(u32::from(digit), 16).unwrap_or('0');
-                    out.push(digit.to_ascii_uppercase());
-                }
-            }
-        }
-    }
-    out
-}
-
 fn urldecode(text: &str) -> Result<String, String> {
     let mut out = Vec::with_capacity(text.len());
     let bytes = text.as_bytes();
@@ -397,7 +377,10 @@ fn urldecode(text: &str) -> Result<String, String> {
                 let digit = |i: usize| bytes.get(i).and_then(|b| char::from(*b).to_digit(16));
                 let (Some(high), Some(low)) = (digit(at + 1), digit(at + 2)) else {
                     let shown: String = text[at..].chars().take(3).collect();
-                    return Err(format!("invalid URL escape {}", units::quote(&shown)));
+                    return Err(format!(
+                        "invalid URL escape {}",
+                        kittiwake_model::quote(&shown)
+                    ));
                 };
                 out.push((high * 16 + low) as u8);
                 at += 2;

@@ -33,18 +33,7 @@ fn target(index: i32, bounds: &[f64], shared: &[f64]) -> i32 {
 
 /// Buckets of finer bounds as buckets of bounds that are among them.
 pub(super) fn remap(slots: &[Slot], bounds: &[f64], shared: &[f64]) -> Vec<Slot> {
-    let mut result: Vec<Slot> = Vec::new();
-    for slot in slots {
-        let index = target(slot.index, bounds, shared);
-        match result.last_mut() {
-            Some(last) if last.index == index => last.count += slot.count,
-            _ => result.push(Slot {
-                index,
-                count: slot.count,
-            }),
-        }
-    }
-    result
+    super::merge::joined(slots, |index| target(index, bounds, shared))
 }
 
 /// As [`remap`] for sums with what rounding lost of them.

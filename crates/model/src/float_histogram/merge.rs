@@ -226,9 +226,14 @@ pub(super) fn reduced(slots: &[Slot], from: i32, to: i32) -> Vec<Slot> {
     if to >= from {
         return slots.to_vec();
     }
+    joined(slots, |index| coarser(index, from, to))
+}
+
+/// Buckets under other numbers, which keep their order; those that become one are added.
+pub(super) fn joined(slots: &[Slot], number: impl Fn(i32) -> i32) -> Vec<Slot> {
     let mut result: Vec<Slot> = Vec::with_capacity(slots.len());
     for slot in slots {
-        let index = coarser(slot.index, from, to);
+        let index = number(slot.index);
         match result.last_mut() {
             Some(last) if last.index == index => last.count += slot.count,
             _ => result.push(Slot {

@@ -2,6 +2,7 @@
 //! `idelta`: that between the last two samples.
 
 use kittiwake_model::FloatHistogram;
+use kittiwake_model::float_histogram::Merged;
 use kittiwake_model::histogram::ResetHint;
 use kittiwake_vector::{HistogramOperation, Series};
 
@@ -248,18 +249,8 @@ pub(super) fn add(
     place: Place,
     notes: &mut Annotations,
 ) -> bool {
-    match sum.add(other) {
-        Err(_) => {
-            notes.mixed_schemas(metric, place);
-            false
-        }
-        Ok(merged) => {
-            if merged.bounds_reconciled {
-                notes.bounds_reconciled(HistogramOperation::Add, place);
-            }
-            true
-        }
-    }
+    let merged = sum.add(other).ok();
+    noted(merged, HistogramOperation::Add, metric, place, notes)
 }
 
 /// Subtracts, and notes what is to be noted; `false` when that is not possible.
@@ -270,18 +261,24 @@ pub(super) fn subtract(
     place: Place,
     notes: &mut Annotations,
 ) -> bool {
-    match difference.subtract(other) {
-        Err(_) => {
-            notes.mixed_schemas(metric, place);
-            false
-        }
-        Ok(merged) => {
-            if merged.bounds_reconciled {
-                notes.bounds_reconciled(HistogramOperation::Subtract, place);
-            }
-            true
-        }
+    let merged = difference.subtract(other).ok();
+    noted(merged, HistogramOperation::Subtract, metric, place, notes)
+}
+
+/// Notes what is to be noted of two histograms that were merged, or could not be.
+fn noted(
+    merged: Option<Merged>,
+    operation: HistogramOperation,
+    metric: &str,
+    place: Place,
+    notes: &mut Annotations,
+) -> bool {
+    match &merged {
+        None => notes.mixed_schemas(metric, place),
+        Some(merged) if merged.bounds_reconciled => notes.bounds_reconciled(operation, place),
+        Some(_) => {}
     }
+    merged.is_some()
 }
 
 /// The change from the first to the last of at least two histograms.

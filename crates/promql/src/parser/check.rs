@@ -7,7 +7,7 @@ use kittiwake_vector::{Cardinality, Fill, Grouping, Operator};
 
 use crate::ast::{Aggregation, Binary, Call, Expr, Place, Selector, ValueType};
 use crate::error::ParseError;
-use crate::text::quoted;
+use kittiwake_model::quote;
 
 /// Checks a whole expression; gives the first error in order of reading.
 pub(super) fn check(query: &str, expr: &mut Expr) -> Result<(), ParseError> {
@@ -87,7 +87,7 @@ impl Check<'_> {
 
     fn call(&self, call: &mut Call) -> Checked {
         let (function, given) = (call.function, call.args.len());
-        let name = quoted(function.name);
+        let name = quote(function.name);
         let known = function.args.len();
         if function.variadic == 0 {
             if given != known {
@@ -146,7 +146,7 @@ impl Check<'_> {
         let function = call.function;
         let want = function.args.get(index).or(function.args.last());
         let Some(want) = want else { return Ok(()) };
-        let name = quoted(function.name);
+        let name = quote(function.name);
         let context = format!("call to function {name}");
         self.expect(&mut call.args[index], *want, &context)
     }
@@ -169,7 +169,7 @@ impl Check<'_> {
         let (left, right) = (binary.left.value_type(), binary.right.value_type());
         let is_comparison = matches!(binary.op, Operator::Comparison(_));
         let is_set = matches!(binary.op, Operator::Set(_));
-        let op = quoted(binary.op.as_str());
+        let op = quote(binary.op.as_str());
         let whole = binary.left.place().to(binary.right.place().end);
         if binary.returns_bool && !is_comparison {
             return self.fail(
@@ -188,7 +188,7 @@ impl Check<'_> {
             && let Grouping::By(on) = &matching.on
             && let Some(label) = on.iter().find(|label| matching.include.contains(label))
         {
-            let label = quoted(label);
+            let label = quote(label);
             return self.fail(
                 self.between(binary),
                 format!("label {label} must not occur in ON and GROUP clause at once"),
@@ -245,7 +245,7 @@ impl Check<'_> {
         if !selector.name.is_empty() {
             let others = selector.matchers.split_last().map_or(&[][..], |(_, o)| o);
             if let Some(twice) = others.iter().find(|m| m.name() == METRIC_NAME) {
-                let (name, other) = (quoted(&selector.name), quoted(twice.value()));
+                let (name, other) = (quote(&selector.name), quote(twice.value()));
                 return self.fail(
                     selector.place,
                     format!("metric name must not be set twice: {name} or {other}"),

@@ -3,7 +3,8 @@
 use kittiwake_vector::{Arithmetic, Comparison, Operator, SetOp, Trim};
 
 use crate::ast::{AggregateOp, Place};
-use crate::text::{quoted, quoted_char};
+use crate::text::quoted_char;
+use kittiwake_model::quote;
 
 /// What a token is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,14 +119,14 @@ impl Token<'_> {
     pub(super) fn described(&self) -> String {
         let text = self.text;
         let short = |text: &str| match text.char_indices().nth(10) {
-            Some((end, _)) => format!("{}...", quoted(&text[..end])),
-            None => quoted(text),
+            Some((end, _)) => format!("{}...", quote(&text[..end])),
+            None => quote(text),
         };
         match self.kind {
             Kind::End => "end of input".to_owned(),
             Kind::Error => "error".to_owned(),
-            Kind::Identifier => format!("identifier {}", quoted(text)),
-            Kind::MetricIdentifier => format!("metric identifier {}", quoted(text)),
+            Kind::Identifier => format!("identifier {}", quote(text)),
+            Kind::MetricIdentifier => format!("metric identifier {}", quote(text)),
             Kind::Text => format!("string {}", short(text)),
             Kind::Number => format!("number {}", short(text)),
             Kind::Duration => format!("duration {}", short(text)),
@@ -134,7 +135,7 @@ impl Token<'_> {
             }
             Kind::Aggregate(_) => format!("<aggr:{text}>"),
             Kind::Keyword(keyword) if !keyword.is_function() => format!("<{text}>"),
-            _ => quoted(text),
+            _ => quote(text),
         }
     }
 }
@@ -430,7 +431,7 @@ impl<'a> Lexer<'a> {
             return self.token(Kind::Duration, size);
         }
         let end = rest.find(|c| !is_alphanumeric(c) && c != '.');
-        let shown = quoted(&rest[..end.unwrap_or(rest.len())]);
+        let shown = quote(&rest[..end.unwrap_or(rest.len())]);
         self.fail(format!("bad number or duration syntax: {shown}"))
     }
 

@@ -352,11 +352,10 @@ fn differences(buckets: &[u64]) -> impl Iterator<Item = Value> + '_ {
 
 /// Whether a chunk that has the first histogram can have the other too.
 pub(super) fn fit_together(first: &Histogram, other: &Histogram) -> bool {
-    let is_float = |h: &Histogram| matches!(h.counts, Counts::Float { .. });
     first.positive_spans == other.positive_spans
         && first.negative_spans == other.negative_spans
         && !crate::histogram::is_cut(first, other)
-        && is_float(first) == is_float(other)
+        && first.counts.is_float() == other.counts.is_float()
         && (first.reset_hint == ResetHint::Gauge) == (other.reset_hint == ResetHint::Gauge)
 }
 

@@ -95,7 +95,7 @@ impl FamilyEncoder {
         self.metric(labels, time_ms, |out| {
             put_message(out, 7, |out| {
                 put_double_field(out, 2, histogram.sum);
-                put_double_field(out, 4, total(histogram));
+                put_double_field(out, 4, histogram.counts.total());
                 if histogram.schema == CUSTOM_BUCKETS_SCHEMA {
                     for (bound, cumulative) in classic_buckets(histogram) {
                         put_message(out, 3, |out| {
@@ -114,13 +114,6 @@ impl FamilyEncoder {
     pub fn finish(mut self) -> Vec<u8> {
         self.end();
         self.out
-    }
-}
-
-fn total(histogram: &Histogram) -> f64 {
-    match &histogram.counts {
-        Counts::Integer { count, .. } => *count as f64,
-        Counts::Float { count, .. } => *count,
     }
 }
 
