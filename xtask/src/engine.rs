@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::tools::{need, run, succeeds};
+use crate::tools::{find, need, run, succeeds};
 
 /// How long the engine may take to start.
 const START: Duration = Duration::from_mins(1);
@@ -30,7 +30,7 @@ impl Engine {
         let log = std::fs::File::create(dir.join("log"))?;
         let at = |name: &str| dir.join(name).display().to_string();
         println!("+ dockerd --data-root {}", at("data"));
-        let daemon = Command::new("/usr/sbin/dockerd")
+        let daemon = Command::new(find("dockerd").context("dockerd is not there")?)
             .args(["--data-root", &at("data"), "--exec-root", &at("exec")])
             .args(["-p", &at("pid"), "-H", &format!("unix://{}", at("sock"))])
             .args(["--bridge=none", "--iptables=false"])

@@ -1,15 +1,21 @@
 //! `cargo xtask run`: builds page and server, and starts the server with its collector.
 
+use std::fs::File;
 use std::net::TcpStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::tools::{cargo, has, is_root, need, run, succeeds, target};
+use crate::tools::{cargo, find, has, is_root, need, run, succeeds, target};
 
 const ADDRESS: &str = "127.0.0.1:7766";
+/// The log of an engine that is started here, as its service has it.
+const ENGINE_LOG: &str = "/var/log/docker.log";
+/// How long the engine may take to answer.
+const ENGINE_START: Duration = Duration::from_secs(15);
 /// How long the server may take to answer.
 const START: Duration = Duration::from_mins(1);
 
@@ -59,6 +65,25 @@ pub fn page(ui: &Path) -> Result<()> {
     run(Command::new("npm").args(["run", "build"]).current_dir(ui))
 }
 
+/// Starts the engine as its service would; it stays when this ends.
+fn daemon() -> Result<()> {
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(ENGINE_LOG)
+        .with_context(|| ENGINE_LOG.to_owned())?;
+    println!("+ dockerd (its log is {ENGINE_LOG})");
+    Command::new(find("dockerd").context("dockerd is not there")?)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        // Ctrl-C is for the server alone.
+        .process_group(0)
+        .spawn()
+        .context("cannot start dockerd")?;
+    Ok(())
+}
+
 /// Uses the engine that is there. Without one the server shows the host alone, so nothing of
 /// this is an error.
 fn engine() {
@@ -83,11 +108,22 @@ fn engine() {
             return;
         }
     }
-    if is_root() {
-        succeeds(Command::new("service").args(["docker", "start"]));
+    let comes = || {
         let started = Instant::now();
-        while !answers() && started.elapsed() < Duration::from_secs(15) {
+        while !answers() && started.elapsed() < ENGINE_START {
             std::thread::sleep(Duration::from_millis(200));
+        }
+    };
+    if is_root() {
+        if succeeds(Command::new("service").args(["docker", "start"])) {
+            comes();
+        }
+        // In a container, or where services have less rights than the user, nobody else does it.
+        if !answers() {
+            match daemon() {
+                Ok(()) => comes(),
+                Err(error) => println!("{error:#}"),
+            }
         }
     }
     if !answers() {

@@ -11,8 +11,8 @@ pub fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|m| m.uid() == 0)
 }
 
-/// Whether a program is there.
-pub fn has(program: &str) -> bool {
+/// Where a program is, if it is there.
+pub fn find(program: &str) -> Option<PathBuf> {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     // Debian keeps daemons where a user's PATH does not lead.
     std::env::split_paths(&paths)
@@ -20,7 +20,13 @@ pub fn has(program: &str) -> bool {
             Path::new("/usr/sbin").to_owned(),
             Path::new("/sbin").to_owned(),
         ])
-        .any(|dir| dir.join(program).is_file())
+        .map(|dir| dir.join(program))
+        .find(|path| path.is_file())
+}
+
+/// Whether a program is there.
+pub fn has(program: &str) -> bool {
+    find(program).is_some()
 }
 
 /// Makes sure that a program is there, from Debian's packages where it is not. No package is
