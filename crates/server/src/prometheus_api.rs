@@ -104,26 +104,24 @@ impl Stats {
 struct Evaluated {
     waited: Duration,
     took: Duration,
-    stats: promql::Stats,
 }
 
 impl Evaluated {
-    fn new(started: Instant, begun: Instant, answer: &Answer) -> Self {
+    fn new(started: Instant, begun: Instant) -> Self {
         Self {
             waited: begun - started,
             took: begun.elapsed(),
-            stats: answer.stats.clone(),
         }
     }
 
     /// Prometheus' statistics, whose phases are one here.
-    fn json(&self, is_whole: bool) -> serde_json::Value {
+    fn json(&self, stats: &promql::Stats, is_whole: bool) -> serde_json::Value {
         let mut samples = serde_json::json!({
-            "totalQueryableSamples": self.stats.total_samples,
-            "peakSamples": self.stats.samples_read,
+            "totalQueryableSamples": stats.total_samples,
+            "peakSamples": stats.samples_read,
         });
         if is_whole {
-            let steps = self.stats.samples_per_step.iter();
+            let steps = stats.samples_per_step.iter();
             let steps = steps.map(|(ms, count)| serde_json::json!([*ms as f64 / 1e3, count]));
             samples["totalQueryableSamplesPerStep"] = steps.collect();
         }
@@ -172,7 +170,7 @@ fn answered(
     if stats.is_wanted {
         data.pop();
         data.push_str(",\"stats\":");
-        data.push_str(&evaluated.json(stats.is_whole).to_string());
+        data.push_str(&evaluated.json(&answer.stats, stats.is_whole).to_string());
         data.push('}');
     }
     success_noted(&data, &warnings, &infos)
@@ -192,7 +190,7 @@ pub async fn query(State(app): State<App>, request: Request<Body>) -> Result<Res
         let begun = Instant::now();
         let answer = promql::instant(&expr, store.as_ref(), time_ms, &options, context)
             .map_err(eval_problem)?;
-        let evaluated = Evaluated::new(started, begun, &answer);
+        let evaluated = Evaluated::new(started, begun);
         Ok(answered(answer, &query, limit, &stats, &evaluated))
     };
     run(&app, &params, evaluate).await
@@ -244,7 +242,7 @@ pub async fn query_range(
             context,
         )
         .map_err(eval_problem)?;
-        let evaluated = Evaluated::new(started, begun, &answer);
+        let evaluated = Evaluated::new(started, begun);
         Ok(answered(answer, &query, limit, &stats, &evaluated))
     };
     run(&app, &params, evaluate).await
