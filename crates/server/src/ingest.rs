@@ -113,13 +113,13 @@ impl Ingest {
 
     /// Stores a Loki push: protobuf, decompressed.
     pub fn loki_protobuf(&self, plain: &[u8], origin: Option<&Origin>) -> Result<Taken, Problem> {
-        let mut batch = logs::Batch::new();
+        let mut lines = Lines::default();
         let mut pairs = Vec::new();
         for stream in PushRequest::new(plain).streams() {
             let stream = stream.map_err(bad)?;
             let labels = self.stream_labels(stream.labels_text())?;
             let level = level::of_labels(&labels).map(str::to_owned);
-            batch.start(labels);
+            lines.batch.start(labels);
             for entry in stream.entries() {
                 let entry = entry.map_err(bad)?;
                 let metadata = if entry.metadata_count() == 0 {
@@ -130,32 +130,30 @@ impl Ingest {
                     Some(Labels::from_pairs(pairs.drain(..)).map_err(bad)?)
                 };
                 let metadata = metadata.unwrap_or_default();
-                add_line(
-                    &mut batch,
-                    entry.time_ns,
-                    &entry.line,
-                    &metadata,
-                    level.as_deref(),
-                );
+                lines.add(entry.time_ns, &entry.line, &metadata, level.as_deref());
             }
         }
-        self.store_lines(&batch, origin)
+        self.store_lines(&lines.batch, origin)
     }
 
     /// Stores a Loki push in JSON.
     pub fn loki_json(&self, body: &[u8], origin: Option<&Origin>) -> Result<Taken, Problem> {
         let limits = loki_push::Limits::default();
-        let mut batch = logs::Batch::new();
+        let mut lines = Lines::default();
         for stream in loki_push::decode_json(body, &limits).map_err(bad)? {
             check_stream(&stream.labels)?;
             let level = level::of_labels(&stream.labels).map(str::to_owned);
-            batch.start(stream.labels);
+            lines.batch.start(stream.labels);
             for entry in &stream.entries {
-                let (time_ns, level) = (entry.time_ns, level.as_deref());
-                add_line(&mut batch, time_ns, &entry.line, &entry.metadata, level);
+                lines.add(
+                    entry.time_ns,
+                    &entry.line,
+                    &entry.metadata,
+                    level.as_deref(),
+                );
             }
         }
-        self.store_lines(&batch, origin)
+        self.store_lines(&lines.batch, origin)
     }
 
     fn store_lines(&self, batch: &logs::Batch, origin: Option<&Origin>) -> Result<Taken, Problem> {
@@ -211,24 +209,38 @@ impl Ingest {
     }
 }
 
-/// Adds a line, in pieces when it is very long: both halves are kept. The level that its
-/// stream tells, or that it shows itself, becomes structured metadata, as in Loki.
-fn add_line(
-    batch: &mut logs::Batch,
-    time_ns: i64,
-    line: &str,
-    metadata: &Labels,
-    level: Option<&str>,
-) {
-    let level = match metadata.get(level::LEVEL) {
-        Some(given) => level::normalized(given),
-        None => level.unwrap_or_else(|| level::of_line(metadata, line)),
-    };
-    let mut with_level = metadata.to_builder();
-    with_level.set(level::LEVEL, level);
-    let metadata = with_level.build().unwrap_or_else(|_| metadata.clone());
-    for piece in text::parts(line, LINE_BYTES_MAX) {
-        batch.line(time_ns, piece, Some(metadata.clone()));
+/// The lines of a request on their way into the store.
+#[derive(Default)]
+struct Lines {
+    batch: logs::Batch,
+    /// The metadata of lines that have a level and nothing else, as most do.
+    levels: HashMap<String, Labels>,
+}
+
+impl Lines {
+    /// Adds a line, in pieces when it is very long: both halves are kept. The level that its
+    /// stream tells, or that it shows itself, becomes structured metadata, as in Loki.
+    fn add(&mut self, time_ns: i64, line: &str, metadata: &Labels, level: Option<&str>) {
+        let level = match metadata.get(level::LEVEL) {
+            Some(given) => level::normalized(given),
+            None => level.unwrap_or_else(|| level::of_line(metadata, line)),
+        };
+        let known = metadata
+            .is_empty()
+            .then(|| self.levels.get(level))
+            .flatten();
+        let with_level = known.cloned().unwrap_or_else(|| {
+            let mut with_level = metadata.to_builder();
+            with_level.set(level::LEVEL, level);
+            let with_level = with_level.build().unwrap_or_else(|_| metadata.clone());
+            if metadata.is_empty() {
+                self.levels.insert(level.to_owned(), with_level.clone());
+            }
+            with_level
+        });
+        for piece in text::parts(line, LINE_BYTES_MAX) {
+            self.batch.line(time_ns, piece, Some(with_level.clone()));
+        }
     }
 }
 

@@ -4,13 +4,12 @@
 use std::collections::BTreeMap;
 
 use kittiwake_logql::level;
-use kittiwake_logstore as logs;
 use kittiwake_model::Labels;
 use kittiwake_model::delivery::Origin;
 use kittiwake_wire::otlp::AnyValue;
 use kittiwake_wire::otlp::logs::{LogRecord, ResourceLogs, ScopeLogs};
 
-use super::{Ingest, Taken, add_line, bad, check_stream};
+use super::{Ingest, Lines, Taken, bad, check_stream};
 use crate::reply::Problem;
 
 /// Attributes of a resource that name its streams.
@@ -56,13 +55,13 @@ impl Ingest {
         all: &[ResourceLogs],
         origin: Option<&Origin>,
     ) -> Result<Taken, Problem> {
-        let mut batch = logs::Batch::new();
+        let mut lines = Lines::default();
         let now_ns = self.clock.now_ns();
         for resource in all {
             let (stream, beside) = stream(resource)?;
             check_stream(&stream)?;
             let level = level::of_labels(&stream).map(str::to_owned);
-            batch.start(stream);
+            lines.batch.start(stream);
             for scope in &resource.scopes {
                 let mut beside = beside.clone();
                 describe_scope(scope, &mut beside);
@@ -76,11 +75,11 @@ impl Ingest {
                         (time, _) => time as i64,
                     };
                     let line = record.body.to_text();
-                    add_line(&mut batch, time_ns, &line, &metadata, level.as_deref());
+                    lines.add(time_ns, &line, &metadata, level.as_deref());
                 }
             }
         }
-        self.store_lines(&batch, origin)
+        self.store_lines(&lines.batch, origin)
     }
 }
 
