@@ -9,7 +9,7 @@ use kittiwake_model::{Columns, FloatHistogram, Labels, MatchOp, STALE_NAN_BITS, 
 use kittiwake_vector::{Comparison, Fold, Grouping, Groups, Notes, Operator, Series, with_scalar};
 
 use super::range_call::RangeCall;
-use super::select::{Reader, at_steps, hint, split};
+use super::select::{Buckets, Reader, at_steps, hint, split};
 use super::{Evaluator, Findings, Look, simple};
 use crate::ast::{Binary, Call, Edges, Expr, Place, Selector, ValueType};
 use crate::error::EvalError;
@@ -51,7 +51,7 @@ pub(super) struct Pipeline<'e, 'a> {
     selector: &'e Selector,
     look: Look,
     hint: SelectHint,
-    skips_buckets: bool,
+    buckets: Buckets,
     leaf: Leaf<'e>,
     maps: Vec<Map<'e>>,
 }
@@ -72,7 +72,7 @@ impl<'a> Evaluator<'a> {
                 selector,
                 look: self.look(&selector.shift)?,
                 hint: SelectHint::default(),
-                skips_buckets: self.skips_buckets(),
+                buckets: Buckets::newest(self, self.look(&selector.shift)?),
                 leaf: Leaf::Newest,
                 maps: Vec::new(),
             })),
@@ -120,7 +120,11 @@ impl<'a> Evaluator<'a> {
                 selector: &matrix.selector,
                 look: range_call.look,
                 hint: hint(call.function.name, range_call.range_ms),
-                skips_buckets: self.below(call).skips_buckets(),
+                buckets: Buckets::window(
+                    &self.below(call),
+                    range_call.look,
+                    range_call.range_ms + range_call.back_ms() + range_call.ahead_ms(),
+                ),
                 leaf: Leaf::Window(range_call),
                 maps: Vec::new(),
             }));
@@ -260,7 +264,7 @@ impl Pipeline<'_, '_> {
         let hint = self.hint.clone();
         let matchers = &self.selector.matchers;
         self.evaluator
-            .open(matchers, self.look, back, ahead, hint, self.skips_buckets)
+            .open(matchers, self.look, back, ahead, hint, self.buckets)
     }
 
     /// One series through all of it.
@@ -278,11 +282,11 @@ impl Pipeline<'_, '_> {
                 evaluator.steps,
                 self.look,
                 evaluator.query.options.lookback_ms,
-                self.skips_buckets,
+                self.buckets,
                 findings,
             ),
             Leaf::Window(call) => {
-                let raw = split(labels, columns, self.skips_buckets);
+                let raw = split(labels, columns, self.buckets);
                 call.series(evaluator, &raw, findings)?
             }
         };

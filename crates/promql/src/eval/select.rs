@@ -41,12 +41,82 @@ pub(super) struct Raw {
     pub(super) histograms: Vec<HistogramPoint>,
 }
 
+/// Whether the buckets of a selector's histograms are wanted.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Buckets {
+    /// They are.
+    Kept,
+    /// Counts and sums are enough.
+    Skipped(Visits),
+}
+
+/// When samples are looked at, and how far back. A sample learns from its buckets whether the
+/// counter was reset before it only where the one before it was looked at too: what lies between
+/// two visits is jumped over, as Prometheus' iterators do.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Visits {
+    steps: Steps,
+    look: Look,
+    /// How far the first visit reaches back, and how far the others do.
+    reach_ms: (i64, i64),
+}
+
+impl Buckets {
+    /// Of a selector of which each step takes the newest sample.
+    pub(super) fn newest(evaluator: &Evaluator<'_>, look: Look) -> Self {
+        let reach = evaluator.query.options.lookback_ms.saturating_sub(1);
+        Self::of(evaluator, look, (reach, reach))
+    }
+
+    /// Of a selector of which each step takes all samples that its window reaches.
+    pub(super) fn window(evaluator: &Evaluator<'_>, look: Look, reach_ms: i64) -> Self {
+        let step_ms = evaluator.steps.step_ms;
+        Self::of(evaluator, look, (reach_ms, reach_ms.min(step_ms)))
+    }
+
+    fn of(evaluator: &Evaluator<'_>, look: Look, reach_ms: (i64, i64)) -> Self {
+        if !evaluator.skips_buckets() {
+            return Self::Kept;
+        }
+        Self::Skipped(Visits {
+            steps: evaluator.steps,
+            look,
+            reach_ms,
+        })
+    }
+}
+
+impl Visits {
+    /// The samples before which others were jumped over.
+    fn jumps(&self, times: &[i64]) -> Vec<u32> {
+        let mut jumps = Vec::new();
+        let mut next = 0;
+        for step in 0..self.steps.count {
+            let end = self.look.at(self.steps, step);
+            let reach = if step == 0 {
+                self.reach_ms.0
+            } else {
+                self.reach_ms.1
+            };
+            let start = end.saturating_sub(reach);
+            if times.get(next).is_some_and(|t| *t < start) {
+                next += times[next..].partition_point(|t| *t < start);
+                jumps.push(next as u32);
+            }
+            next += times[next..].partition_point(|t| *t < end);
+            if next == times.len() {
+                break;
+            }
+        }
+        jumps
+    }
+}
+
 /// Reads the series of one selector.
 pub(super) struct Reader<'a> {
     evaluator: Evaluator<'a>,
     cursor: Box<dyn SeriesCursor>,
-    /// Only counts and sums of histograms are wanted.
-    skips_buckets: bool,
+    buckets: Buckets,
 }
 
 impl<'a> Evaluator<'a> {
@@ -59,7 +129,7 @@ impl<'a> Evaluator<'a> {
         back_ms: i64,
         ahead_ms: i64,
         hint: SelectHint,
-        skips_buckets: bool,
+        buckets: Buckets,
     ) -> Result<Reader<'a>, EvalError> {
         let first = self.looked(0, look);
         let last = self.looked(self.steps.count.saturating_sub(1), look);
@@ -77,7 +147,7 @@ impl<'a> Evaluator<'a> {
         Ok(Reader {
             evaluator: *self,
             cursor: self.query.store.select(&select, self.query.context)?,
-            skips_buckets,
+            buckets,
         })
     }
 
@@ -100,7 +170,7 @@ impl<'a> Evaluator<'a> {
             ..SelectHint::default()
         };
         let matchers = &matrix.selector.matchers;
-        let mut reader = self.open(matchers, look, range_ms + back, ahead, hint, false)?;
+        let mut reader = self.open(matchers, look, range_ms + back, ahead, hint, Buckets::Kept)?;
         let end = self.looked(0, look);
         let mut result = Vec::new();
         while let Some((labels, columns)) = reader.next()? {
@@ -167,12 +237,12 @@ impl Reader<'_> {
 
     /// Samples for windows.
     pub(super) fn raw(&self, labels: Labels, columns: Columns) -> Raw {
-        split(labels, columns, self.skips_buckets)
+        split(labels, columns, self.buckets)
     }
 }
 
 /// Numbers and histograms apart, without stale markers.
-pub(super) fn split(labels: Labels, columns: Columns, skips_buckets: bool) -> Raw {
+pub(super) fn split(labels: Labels, columns: Columns, buckets: Buckets) -> Raw {
     let is_plain = columns.histograms.is_empty()
         && !columns.values.iter().any(|v| v.to_bits() == STALE_NAN_BITS);
     if is_plain {
@@ -187,7 +257,7 @@ pub(super) fn split(labels: Labels, columns: Columns, skips_buckets: bool) -> Ra
             histograms: Vec::new(),
         };
     }
-    let converted = convert(&columns, skips_buckets);
+    let converted = convert(&columns, buckets);
     let mut floats = FloatPoints::default();
     let mut histograms = Vec::with_capacity(converted.len());
     let mut next = converted.into_iter().peekable();
@@ -219,29 +289,39 @@ pub(super) fn split(labels: Labels, columns: Columns, skips_buckets: bool) -> Ra
 
 /// The histograms of columns, to calculate with. Without buckets, each says itself whether the
 /// counter was reset before it, since that can no longer be seen.
-fn convert(columns: &Columns, skips_buckets: bool) -> Vec<(u32, Arc<FloatHistogram>)> {
+fn convert(columns: &Columns, buckets: Buckets) -> Vec<(u32, Arc<FloatHistogram>)> {
+    let histograms = columns.histograms.iter();
+    let Buckets::Skipped(visits) = buckets else {
+        return histograms
+            .map(|(index, histogram)| (*index, Arc::new(histogram.as_ref().into())))
+            .collect();
+    };
+    let mut jumps = visits.jumps(&columns.times).into_iter().peekable();
     let mut last: Option<FloatHistogram> = None;
-    let converted = columns.histograms.iter().map(|(index, histogram)| {
+    let converted = histograms.map(|(index, histogram)| {
+        while jumps.next_if(|jump| jump <= index).is_some() {
+            last = None;
+        }
         let whole = FloatHistogram::from(histogram.as_ref());
-        if !skips_buckets || is_stale_nan(whole.sum) {
+        if is_stale_nan(whole.sum) {
             return (*index, Arc::new(whole));
         }
-        let mut stats = whole.without_buckets();
-        if stats.reset_hint == ResetHint::Unknown
+        let mut totals = whole.without_buckets();
+        if totals.reset_hint == ResetHint::Unknown
             && let Some(last) = &last
         {
-            stats.reset_hint = if whole.is_reset_after(last) {
+            totals.reset_hint = if whole.is_reset_after(last) {
                 ResetHint::Yes
             } else {
                 ResetHint::No
             };
         }
-        let hint = stats.reset_hint;
+        let hint = totals.reset_hint;
         last = Some(FloatHistogram {
             reset_hint: hint,
             ..whole
         });
-        (*index, Arc::new(stats))
+        (*index, Arc::new(totals))
     });
     converted.collect()
 }
@@ -277,7 +357,7 @@ pub(super) fn at_steps(
     steps: Steps,
     look: Look,
     lookback_ms: i64,
-    skips_buckets: bool,
+    buckets: Buckets,
     findings: &mut Findings,
 ) -> Series {
     let mut series = Series::of(labels, vec![stale_nan(); steps.count]);
@@ -290,7 +370,7 @@ pub(super) fn at_steps(
         });
         return series;
     }
-    let converted = convert(columns, skips_buckets);
+    let converted = convert(columns, buckets);
     newest(&columns.times, steps, look, lookback_ms, |step, index| {
         let place = converted.binary_search_by_key(&(index as u32), |(at, _)| *at);
         let Ok(place) = place else {
