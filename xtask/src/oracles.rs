@@ -216,15 +216,15 @@ fn requiring(module: &str, version: &str, theirs: &str) -> String {
         let lines = theirs.lines().map(str::trim);
         lines.filter(move |line| line.starts_with(start))
     };
-    let mut text = String::from("module kittiwake.example/oracle\n\n");
-    for line in lines("go ") {
-        text += &format!("{line}\n\n");
-    }
-    text += &format!("require {module} {version}\n\n");
-    for line in lines("replace ").filter(|line| !line.contains("=> ./")) {
-        text += &format!("{line}\n");
-    }
-    text
+    let version_of_go = lines("go ");
+    let replaced = lines("replace ").filter(|line| !line.contains("=> ./"));
+    let head = ["module kittiwake.example/oracle".to_owned()];
+    let required = [format!("require {module} {version}")];
+    let mut all: Vec<String> = head.into();
+    all.extend(version_of_go.map(str::to_owned));
+    all.extend(required);
+    all.extend(replaced.map(str::to_owned));
+    all.join("\n") + "\n"
 }
 
 /// The machine's Go, or one of our own below `dir`.
