@@ -218,11 +218,9 @@ fn requiring(module: &str, version: &str, theirs: &str) -> String {
     };
     let version_of_go = lines("go ");
     let replaced = lines("replace ").filter(|line| !line.contains("=> ./"));
-    let head = ["module kittiwake.example/oracle".to_owned()];
-    let required = [format!("require {module} {version}")];
-    let mut all: Vec<String> = head.into();
+    let mut all = vec!["module kittiwake.example/oracle".to_owned()];
     all.extend(version_of_go.map(str::to_owned));
-    all.extend(required);
+    all.push(format!("require {module} {version}"));
     all.extend(replaced.map(str::to_owned));
     all.join("\n") + "\n"
 }
