@@ -74,6 +74,20 @@ pub struct Columns {
     /// When the counting began that each sample belongs to, in ms, 0 where that is not known.
     /// Empty where it is known of none, else as long as the times.
     pub starts: Vec<i64>,
+    /// Of how many samples each value is the sum, where a store has thinned them out and a sum,
+    /// a mean or a count was asked for. Empty where each is one, else as long as the times.
+    pub weights: Vec<f64>,
+    /// Where samples were thinned out, coarsest and oldest first.
+    pub thinned: Vec<Thinned>,
+}
+
+/// What is left of old samples: one or two of each window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Thinned {
+    /// Up to this time, in ms, included.
+    pub until_ms: i64,
+    /// The length of the windows, in ms.
+    pub window_ms: i64,
 }
 
 /// A single observation that stands for others, with what leads to its trace.
@@ -106,6 +120,8 @@ impl Columns {
         self.values.clear();
         self.histograms.clear();
         self.starts.clear();
+        self.weights.clear();
+        self.thinned.clear();
     }
 
     /// Appends a float sample.

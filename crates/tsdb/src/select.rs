@@ -14,6 +14,7 @@ use crate::block::{Block, BlockError, Index, Scratch, Series};
 use crate::head::{Generation, Pinned, Sample, append_range};
 use crate::registry::{NONE, SeriesRef};
 use crate::store::{State, Store};
+use crate::tiers::{Tier, Wanted};
 use crate::tombstones::Tombstone;
 
 /// Where a part of a series lies.
@@ -37,6 +38,8 @@ struct Parts {
 struct PinnedBlock {
     id: u64,
     block: Arc<Block>,
+    tier: Option<Tier>,
+    end_ms: i64,
     tombstones: Vec<Tombstone>,
     /// Held while the query runs: it may be too large for the cache.
     index: Option<Arc<Index>>,
@@ -61,22 +64,33 @@ struct Cursor {
     rest: std::vec::IntoIter<(Labels, Parts)>,
     current: Option<(Labels, Parts)>,
     range: TimeRange,
+    /// What is read of tiers, where a block of one is among the blocks.
+    wanted: Option<Wanted>,
     context: QueryContext,
     scratch: Scratch,
     damaged: Arc<Mutex<BTreeSet<u64>>>,
 }
 
 impl Store {
-    /// Pins the blocks that can have samples in the range, and all generations.
-    fn pin(state: &State, range: TimeRange) -> (Vec<PinnedBlock>, Vec<Arc<Generation>>) {
+    /// Pins the blocks that are wanted and can have samples in the range, and all generations.
+    fn pin(
+        state: &State,
+        range: TimeRange,
+        wanted: &Wanted,
+    ) -> (Vec<PinnedBlock>, Vec<Arc<Generation>>) {
         let mut blocks = Vec::new();
         for placed in &state.blocks {
             let meta = &placed.meta;
-            if !range.is_empty() && range.overlaps(meta.start, meta.end) {
+            let tier = Tier::of(meta.level);
+            let of_block = Wanted::range(tier, range);
+            let is_wanted = wanted.takes(tier) && of_block.overlaps(meta.start, meta.end);
+            if !range.is_empty() && is_wanted {
                 let concerns = |t: &&Tombstone| t.concerns(meta.id, meta.start, meta.end);
                 blocks.push(PinnedBlock {
                     id: meta.id,
                     block: Arc::clone(&placed.block),
+                    tier,
+                    end_ms: meta.end,
                     tombstones: state.tombstones.iter().filter(concerns).cloned().collect(),
                     index: None,
                 });
@@ -127,10 +141,11 @@ impl Store {
             selectors
         };
         let mut touched = 0;
+        let wanted = Wanted::by(None);
         let blocks = {
             let state = self.state.read();
             let registry = &state.registry;
-            let (blocks, generations) = Self::pin(&state, range);
+            let (blocks, generations) = Self::pin(&state, range, &wanted);
             let (mut sets, mut names) = (HashSet::new(), HashSet::new());
             for matchers in selectors {
                 let matching = registry.select(matchers);
@@ -194,12 +209,13 @@ impl MetricsStore for Store {
     ) -> Result<Box<dyn SeriesCursor>, StoreError> {
         context.check()?;
         let range = select.range;
+        let wanted = Wanted::by(select.hint.function.as_deref());
         // The head is looked through under the lock that pins the blocks: what moves from one
         // to the other is seen once.
         let mut of_head: Vec<(Labels, Part)> = Vec::new();
         let (mut blocks, generations) = {
             let state = self.state.read();
-            let (blocks, generations) = Self::pin(&state, range);
+            let (blocks, generations) = Self::pin(&state, range, &wanted);
             let mut found = |labels, part| of_head.push((labels, part));
             Self::select_head(&state, &generations, &select.matchers, range, &mut found);
             (blocks, generations)
@@ -212,7 +228,8 @@ impl MetricsStore for Store {
         for (at, pinned) in blocks.iter_mut().enumerate() {
             let index = pinned.block.index();
             let index = index.map_err(|e| self.failed(pinned.id, &e))?;
-            for series in index.select(&select.matchers, range) {
+            let of_block = Wanted::range(pinned.tier, range);
+            for series in index.select(&select.matchers, of_block) {
                 let part = Part::Block(at as u32, series);
                 found.add(index.labels(series), part, is_single);
                 found.check(context)?;
@@ -230,7 +247,9 @@ impl MetricsStore for Store {
             found.truncate(select.limit);
         }
         context.count_series(found.len() as u64)?;
+        let has_tier = blocks.iter().any(|b| b.tier.is_some());
         Ok(Box::new(Cursor {
+            wanted: has_tier.then_some(wanted),
             blocks,
             generations,
             rest: found.into_iter(),
@@ -259,9 +278,10 @@ impl MetricsStore for Store {
         } else {
             selectors
         };
+        let wanted = Wanted::by(None);
         let blocks = {
             let state = self.state.read();
-            let (blocks, generations) = Self::pin(&state, range);
+            let (blocks, generations) = Self::pin(&state, range, &wanted);
             for matchers in selectors {
                 Self::select_head(&state, &generations, matchers, range, |labels, _| {
                     found.insert(labels);
@@ -393,12 +413,19 @@ impl Found {
 }
 
 impl Cursor {
+    fn complete(&self, series: &mut Columns) {
+        if let Some(wanted) = &self.wanted {
+            wanted.whole(series);
+        }
+    }
+
     fn read(&mut self, labels: &Labels, part: Part, into: &mut Columns) -> Result<(), StoreError> {
         let before = into.len();
         match part {
             Part::Block(at, series) => {
                 let pinned = &self.blocks[at as usize];
-                let (range, scratch) = (self.range, &mut self.scratch);
+                let range = Wanted::range(pinned.tier, self.range);
+                let scratch = &mut self.scratch;
                 if let Some(index) = &pinned.index {
                     let read = pinned.block.read_with(index, series, range, scratch, into);
                     read.map_err(|e| failed(&self.damaged, pinned.id, &e))?;
@@ -406,9 +433,15 @@ impl Cursor {
                 for tombstone in pinned.tombstones.iter().filter(|t| t.matches(labels)) {
                     tombstone.apply(into);
                 }
+                if let Some(wanted) = &self.wanted {
+                    wanted.part(pinned.tier.map(|tier| (tier, pinned.end_ms)), into);
+                }
             }
             Part::Head(at, number, pinned) => {
                 self.generations[at as usize].read(number, pinned, self.range, into);
+                if let Some(wanted) = &self.wanted {
+                    wanted.part(None, into);
+                }
             }
         }
         let read = into.len().saturating_sub(before);
@@ -429,15 +462,19 @@ impl SeriesCursor for Cursor {
         };
         if into.is_empty() && parts.more.is_empty() {
             self.read(&labels, parts.first, into)?;
+            self.complete(into);
             return Ok(true);
         }
         let mut merged = Columns::default();
-        self.read(&labels, parts.first, &mut merged)?;
-        for part in parts.more {
+        let mut thinned = Vec::new();
+        for part in std::iter::once(parts.first).chain(parts.more) {
             let mut columns = Columns::default();
             self.read(&labels, part, &mut columns)?;
+            thinned.append(&mut columns.thinned);
             append_merged(&mut merged, columns);
         }
+        merged.thinned = thinned;
+        self.complete(&mut merged);
         if into.is_empty() {
             *into = merged;
         } else {

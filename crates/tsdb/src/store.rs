@@ -47,6 +47,9 @@ pub struct Options {
     pub retention_ms: i64,
     /// Blocks that are kept, in bytes; beyond it the oldest go. 0 keeps all.
     pub retention_bytes: u64,
+    /// How long what windows of 5 minutes and of 1 hour keep of samples that have expired is
+    /// kept, in ms, each counted from the samples' time; 0 where there is no such tier.
+    pub downsampled_ms: [i64; 2],
     /// Series that are kept for less long than the others: matchers, and how long in ms.
     pub retention_of: Vec<(Vec<Matcher>, i64)>,
     /// How much older than its series' newest a sample may be, in ms, when its sender does
@@ -71,6 +74,7 @@ impl Default for Options {
         Self {
             retention_ms: 30 * 86_400_000,
             retention_bytes: 0,
+            downsampled_ms: [0; 2],
             retention_of: Vec::new(),
             out_of_order_ms: 600_000,
             flush_interval_ms: 1_800_000,

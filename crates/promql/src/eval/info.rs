@@ -165,7 +165,7 @@ impl Evaluator<'_> {
         while let Some((labels, columns)) = reader.next()? {
             let mut times = vec![stale_nan(); self.steps.count];
             let mut has_histogram = false;
-            newest(&columns.times, self.steps, look, lookback, |step, index| {
+            newest(&columns, self.steps, look, lookback, |step, index| {
                 let is_histogram = columns
                     .histograms
                     .binary_search_by_key(&(index as u32), |(at, _)| *at)

@@ -275,6 +275,11 @@ impl Pipeline<'_, '_> {
         findings: &mut Findings,
     ) -> Result<Option<Series>, EvalError> {
         let evaluator = &self.evaluator;
+        let first = evaluator.looked(0, self.look);
+        if let Some(thinned) = columns.thinned.iter().find(|t| first <= t.until_ms) {
+            let (notes, place) = (&mut findings.annotations, self.selector.place);
+            notes.thinned(thinned.window_ms, place);
+        }
         let mut series = match &self.leaf {
             Leaf::Newest => at_steps(
                 labels,

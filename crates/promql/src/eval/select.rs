@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kittiwake_model::histogram::ResetHint;
 use kittiwake_model::{
     Columns, FloatHistogram, Labels, Matcher, STALE_NAN_BITS, Select, SelectHint, SeriesCursor,
-    TimeRange, is_stale_nan, stale_nan,
+    Thinned, TimeRange, is_stale_nan, stale_nan,
 };
 use kittiwake_vector::Series;
 
@@ -30,6 +30,8 @@ pub(super) struct FloatPoints {
     pub(super) values: Vec<f64>,
     /// When the counting of each began; empty where it is known of none.
     pub(super) starts: Vec<i64>,
+    /// How many samples each is the sum of; empty where each is one.
+    pub(super) weights: Vec<f64>,
 }
 
 /// A series as it was read, without stale markers, for windows.
@@ -39,6 +41,8 @@ pub(super) struct Raw {
     pub(super) drops_name: bool,
     pub(super) floats: FloatPoints,
     pub(super) histograms: Vec<HistogramPoint>,
+    /// Where samples were thinned out.
+    pub(super) thinned: Vec<Thinned>,
 }
 
 /// Whether the buckets of a selector's histograms are wanted.
@@ -253,8 +257,10 @@ pub(super) fn split(labels: Labels, columns: Columns, buckets: Buckets) -> Raw {
                 times: columns.times,
                 values: columns.values,
                 starts: columns.starts,
+                weights: columns.weights,
             },
             histograms: Vec::new(),
+            thinned: columns.thinned,
         };
     }
     let converted = convert(&columns, buckets);
@@ -277,6 +283,7 @@ pub(super) fn split(labels: Labels, columns: Columns, buckets: Buckets) -> Raw {
             if !columns.starts.is_empty() {
                 floats.starts.push(start);
             }
+            floats.weights.extend(columns.weights.get(index));
         }
     }
     Raw {
@@ -284,7 +291,15 @@ pub(super) fn split(labels: Labels, columns: Columns, buckets: Buckets) -> Raw {
         drops_name: false,
         floats,
         histograms,
+        thinned: columns.thinned,
     }
+}
+
+/// How far a window or a lookback reaches at a time: where samples were thinned out, to twice
+/// what is left of one of each.
+pub(super) fn reach(thinned: &[Thinned], at: i64, reach_ms: i64) -> i64 {
+    let found = thinned.iter().find(|t| at <= t.until_ms);
+    found.map_or(reach_ms, |t| reach_ms.max(2 * t.window_ms))
 }
 
 /// The histograms of columns, to calculate with. Without buckets, each says itself whether the
@@ -329,21 +344,20 @@ fn convert(columns: &Columns, buckets: Buckets) -> Vec<(u32, Arc<FloatHistogram>
 /// For each step the newest sample that is not older than the lookback; a stale marker ends a
 /// series. `each` is called with the step and the index of the sample.
 pub(super) fn newest(
-    times: &[i64],
+    columns: &Columns,
     steps: Steps,
     look: Look,
     lookback_ms: i64,
     mut each: impl FnMut(usize, usize),
 ) {
+    let times = &columns.times;
     let mut end = 0;
     for step in 0..steps.count {
-        let at = match look.fixed {
-            Some(at) => at,
-            None => steps.at(step).saturating_sub(look.offset_ms),
-        };
+        let at = look.at(steps, step);
         while end < times.len() && times[end] <= at {
             end += 1;
         }
+        let lookback_ms = reach(&columns.thinned, at, lookback_ms);
         if end > 0 && times[end - 1] > at.saturating_sub(lookback_ms) {
             each(step, end - 1);
         }
@@ -362,7 +376,7 @@ pub(super) fn at_steps(
 ) -> Series {
     let mut series = Series::of(labels, vec![stale_nan(); steps.count]);
     if columns.histograms.is_empty() {
-        newest(&columns.times, steps, look, lookback_ms, |step, index| {
+        newest(columns, steps, look, lookback_ms, |step, index| {
             // A stale marker is what stands for no value.
             let value = columns.values[index];
             series.floats[step] = value;
@@ -371,7 +385,7 @@ pub(super) fn at_steps(
         return series;
     }
     let converted = convert(columns, buckets);
-    newest(&columns.times, steps, look, lookback_ms, |step, index| {
+    newest(columns, steps, look, lookback_ms, |step, index| {
         let place = converted.binary_search_by_key(&(index as u32), |(at, _)| *at);
         let Ok(place) = place else {
             let value = columns.values[index];

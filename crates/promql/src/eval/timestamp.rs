@@ -57,7 +57,7 @@ impl Evaluator<'_> {
                     Err(_) => columns.values[index].to_bits() == STALE_NAN_BITS,
                 }
             };
-            newest(&columns.times, self.steps, look, lookback, |step, index| {
+            newest(&columns, self.steps, look, lookback, |step, index| {
                 if is_stale(index) {
                     return;
                 }
