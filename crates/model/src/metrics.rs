@@ -31,6 +31,9 @@ pub struct SelectHint {
     pub window_ms: i64,
     /// The grouping of the aggregation above, and whether it is `by` (else `without`).
     pub grouping: Option<(Vec<String>, bool)>,
+    /// Of a value it matters only that it is there, not what it is. In place of a number any
+    /// other but the stale marker may be given.
+    pub only_presence: bool,
 }
 
 /// A request for series.
@@ -169,6 +172,13 @@ pub trait SeriesCursor: Send {
     /// Appends the next samples of the current series to `into`; `false` when it has no more.
     /// Samples of one series come in order of time and never twice.
     fn next_batch(&mut self, into: &mut Columns) -> Result<bool, StoreError>;
+
+    /// Shares out the series that were not yet given among at most so many cursors, to be read
+    /// by as many threads: the same series in the same way each time. Empty where that is not
+    /// worth it or not possible; this cursor then goes on as before.
+    fn split(&mut self, _parts: usize) -> Vec<Box<dyn SeriesCursor>> {
+        Vec::new()
+    }
 }
 
 /// A store of time series, as engines see it.

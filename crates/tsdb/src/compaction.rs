@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kittiwake_env::Fs;
 use kittiwake_model::{Columns, TimeRange};
 
-use crate::block::{Block, BlockError, BlockWriter, Scratch};
+use crate::block::{Block, BlockError, BlockWriter, Scratch, Wanted};
 use crate::dictionary::{DictionaryBuilder, NAMELESS};
 use crate::select::append_merged;
 use crate::tiers::{self, Tier};
@@ -79,9 +79,13 @@ pub(crate) fn merge(
             }
             let mut part = Columns::default();
             let (of, index) = (&inputs[input], &indexes[input]);
-            let read = of
-                .block
-                .read_with(index, *series, TimeRange::ALL, &mut scratch, &mut part);
+            let read = of.block.read_with(
+                index,
+                *series,
+                Wanted::all(TimeRange::ALL),
+                &mut scratch,
+                &mut part,
+            );
             if let Err(error) = read {
                 writer.abandon();
                 return Err(error);

@@ -7,6 +7,7 @@ use std::sync::mpsc::SyncSender;
 
 use kittiwake_journal::{FileMeta, JournalError, Manifest, Sequence};
 use kittiwake_model::Columns;
+use kittiwake_model::labels::METRIC_NAME;
 
 use crate::block::{Block, BlockWriter};
 use crate::compaction::{self, Input};
@@ -462,21 +463,21 @@ impl Store {
         let from = self.manifest.lock().flushed;
         let mut writer = self.writer.lock();
         let mut state = self.state.write();
-        let mut pairs = Pairs::default();
+        let mut known = Known::default();
         std::thread::scope(|scope| {
             let (sender, frames) = std::sync::mpsc::sync_channel(FRAMES_AHEAD);
             scope.spawn(move || self.decode_log(from, &sender));
             for frame in frames {
-                self.apply(&mut writer, &mut state, &mut pairs, frame?);
+                self.apply(&mut writer, &mut state, &mut known, frame?);
             }
             Ok::<(), OpenError>(())
         })?;
-        for pair in pairs.held {
+        for pair in known.pairs.held {
             if pair != NONE {
                 state.registry.let_go(pair);
             }
         }
-        state.registry.find_free();
+        state.registry.end_restore();
         learn_replayed(&mut writer, &state);
         Ok(())
     }
@@ -518,30 +519,49 @@ impl Store {
         &self,
         writer: &mut Writer,
         state: &mut State,
-        pairs: &mut Pairs,
+        known: &mut Known,
         mut replayed: Replayed,
     ) {
         for (number, name, value) in replayed.pairs {
             let held = state.registry.hold(&name, &value);
-            if let Some(before) = pairs.put(number, held) {
+            if let Some(before) = known.pairs.put(number, held) {
                 state.registry.let_go(before);
             }
         }
-        let (mut of_series, mut start) = (Vec::new(), 0);
+        let (mut of_set, mut start) = (Vec::new(), 0);
+        for (number, end) in replayed.sets {
+            let named = &replayed.set_pairs[start..end];
+            start = end;
+            of_set.clear();
+            of_set.extend(named.iter().filter_map(|p| known.pairs.get(*p)));
+            // After damage a pair can be unknown, and then the set is.
+            let is_whole = of_set.len() == named.len();
+            let set = is_whole.then(|| state.registry.hold_set(&of_set)).flatten();
+            known.sets.put(number, set.unwrap_or(NONE));
+        }
+        for (number, name, set) in replayed.members {
+            let held = name.map(|n| known.pairs.get(n));
+            let set = known.sets.get(set);
+            let is_known = held != Some(None);
+            let series = set.filter(|_| is_known).map(|set| (held.flatten(), set));
+            restore(writer, state, number, series);
+        }
+        start = 0;
         for (number, end) in replayed.series {
             let named = &replayed.series_pairs[start..end];
             start = end;
-            of_series.clear();
-            of_series.extend(named.iter().filter_map(|p| pairs.get(*p)));
-            // After damage a pair can be unknown, and then the series is.
-            let is_whole = of_series.len() == named.len();
-            let before = state.registry.hash(number);
-            if !is_whole || !state.registry.restore(number, &of_series) {
-                state.registry.remove(number);
+            let mut name = None;
+            of_set.clear();
+            for held in named.iter().filter_map(|p| known.pairs.get(*p)) {
+                if state.registry.pair(held).0 == METRIC_NAME {
+                    name = Some(held);
+                } else {
+                    of_set.push(held);
+                }
             }
-            if before != state.registry.hash(number) {
-                writer.set_newest(number, NONE_YET);
-            }
+            let is_whole = of_set.len() + usize::from(name.is_some()) == named.len();
+            let set = is_whole.then(|| state.registry.hold_set(&of_set)).flatten();
+            restore(writer, state, number, set.map(|set| (name, set)));
         }
         replayed
             .samples
@@ -578,20 +598,44 @@ impl Store {
     }
 }
 
-/// The log's numbers of pairs, as the registry numbers them now.
-#[derive(Debug, Default)]
-struct Pairs {
-    held: Vec<PairRef>,
+/// Makes a series known by its metric name and set; without a set it is not known.
+fn restore(
+    writer: &mut Writer,
+    state: &mut State,
+    number: SeriesRef,
+    series: Option<(Option<PairRef>, u32)>,
+) {
+    let registry = &mut state.registry;
+    let before = registry.hash(number);
+    if !series.is_some_and(|(name, set)| registry.restore(number, name, set)) {
+        registry.remove(number);
+    }
+    if before != registry.hash(number) {
+        writer.set_newest(number, NONE_YET);
+    }
 }
 
-impl Pairs {
-    fn get(&self, number: PairRef) -> Option<PairRef> {
+/// What the log has introduced so far.
+#[derive(Debug, Default)]
+struct Known {
+    pairs: Numbers,
+    sets: Numbers,
+}
+
+/// The log's numbers of pairs or sets, as the registry numbers them now.
+#[derive(Debug, Default)]
+struct Numbers {
+    held: Vec<u32>,
+}
+
+impl Numbers {
+    fn get(&self, number: u32) -> Option<u32> {
         let held = self.held.get(number as usize).copied();
         held.filter(|p| *p != NONE)
     }
 
     /// Gives the one that had the number before.
-    fn put(&mut self, number: PairRef, held: PairRef) -> Option<PairRef> {
+    fn put(&mut self, number: u32, held: u32) -> Option<u32> {
         let before = self.get(number);
         let index = number as usize;
         if self.held.len() <= index {

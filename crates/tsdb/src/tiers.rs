@@ -275,12 +275,12 @@ fn histogram_points(samples: &Columns, rows: std::ops::Range<usize>) -> Vec<usiz
 
 /// What a query reads of tiers: which aggregate its function wants, and how it sees that.
 #[derive(Debug, Clone)]
-pub(crate) struct Wanted {
+pub(crate) struct TierView {
     pub(crate) aggregate: Aggregate,
     is_rate: bool,
 }
 
-impl Wanted {
+impl TierView {
     /// For a function over a window, or none.
     pub(crate) fn by(function: Option<&str>) -> Self {
         Self {
@@ -415,11 +415,11 @@ mod tests {
             }
             for points in kept(Aggregate::Points) {
                 let mut rate = points.clone();
-                Wanted::by(Some("rate")).show_points(&mut rate);
+                TierView::by(Some("rate")).show_points(&mut rate);
                 prop_assert_eq!(increase(&pairs(&rate)), increase(&samples));
                 prop_assert!(rate.times.is_sorted_by(|a, b| a < b));
                 let mut plain = points;
-                Wanted::by(None).show_points(&mut plain);
+                TierView::by(None).show_points(&mut plain);
                 let plain = pairs(&plain);
                 prop_assert!(plain.iter().all(|p| samples.contains(p)));
                 prop_assert_eq!(plain.first(), samples.first());

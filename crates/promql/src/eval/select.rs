@@ -116,11 +116,25 @@ impl Visits {
     }
 }
 
+impl Raw {
+    /// Columns with the memory of its numbers.
+    pub(super) fn into_columns(self) -> Columns {
+        Columns {
+            times: self.floats.times,
+            values: self.floats.values,
+            starts: self.floats.starts,
+            ..Columns::default()
+        }
+    }
+}
+
 /// Reads the series of one selector.
 pub(super) struct Reader<'a> {
     evaluator: Evaluator<'a>,
     cursor: Box<dyn SeriesCursor>,
     buckets: Buckets,
+    /// Memory for the next series.
+    spare: Columns,
 }
 
 impl<'a> Evaluator<'a> {
@@ -152,6 +166,7 @@ impl<'a> Evaluator<'a> {
             evaluator: *self,
             cursor: self.query.store.select(&select, self.query.context)?,
             buckets,
+            spare: Columns::default(),
         })
     }
 
@@ -218,12 +233,30 @@ impl<'a> Evaluator<'a> {
 }
 
 impl Reader<'_> {
+    /// Readers of shares of its series, for as many threads at most; none where that is not
+    /// worth it.
+    pub(super) fn split(&mut self, threads: usize) -> Vec<Self> {
+        if threads < 2 {
+            return Vec::new();
+        }
+        let cursors = self.cursor.split(threads).into_iter();
+        let reader = |cursor| Self {
+            cursor,
+            evaluator: self.evaluator,
+            buckets: self.buckets,
+            spare: Columns::default(),
+        };
+        cursors.map(reader).collect()
+    }
+
     /// The next series with its samples in range.
     pub(super) fn next(&mut self) -> Result<Option<(Labels, Columns)>, EvalError> {
         while let Some(labels) = self.cursor.next_series()? {
-            let mut columns = Columns::default();
+            let mut columns = std::mem::take(&mut self.spare);
+            columns.clear();
             while self.cursor.next_batch(&mut columns)? {}
             if columns.is_empty() {
+                self.spare = columns;
                 continue;
             }
             if !columns.histograms.is_empty() {
@@ -239,6 +272,11 @@ impl Reader<'_> {
         Ok(None)
     }
 
+    /// Takes columns whose memory the next series may have.
+    pub(super) fn give_back(&mut self, columns: Columns) {
+        self.spare = columns;
+    }
+
     /// Samples for windows.
     pub(super) fn raw(&self, labels: Labels, columns: Columns) -> Raw {
         split(labels, columns, self.buckets)
@@ -247,8 +285,9 @@ impl Reader<'_> {
 
 /// Numbers and histograms apart, without stale markers.
 pub(super) fn split(labels: Labels, columns: Columns, buckets: Buckets) -> Raw {
-    let is_plain = columns.histograms.is_empty()
-        && !columns.values.iter().any(|v| v.to_bits() == STALE_NAN_BITS);
+    // Without a way out of the loop, which is rarely taken, it takes several values at once.
+    let is_stale = |stale: bool, value: &f64| stale | (value.to_bits() == STALE_NAN_BITS);
+    let is_plain = columns.histograms.is_empty() && !columns.values.iter().fold(false, is_stale);
     if is_plain {
         return Raw {
             labels,
@@ -407,7 +446,8 @@ pub(super) fn hint(function: &str, window_ms: i64) -> SelectHint {
     SelectHint {
         function: (!function.is_empty()).then(|| function.to_owned()),
         window_ms,
-        grouping: None,
+        only_presence: matches!(function, "count_over_time" | "present_over_time"),
+        ..SelectHint::default()
     }
 }
 
