@@ -8,9 +8,8 @@ use std::sync::Arc;
 use kittiwake_env::Fs;
 use kittiwake_model::Labels;
 
-use crate::part::{
-    BLOCK_ROWS_MAX, BLOCK_TEXT_BYTES, Block, Columns, Line, Need, Part, PartError, PartWriter,
-};
+use crate::block;
+use crate::part::{Block, Columns, Line, Need, Part, PartError, PartWriter};
 
 /// Lines of a part that compaction still makes.
 pub(crate) const ROWS_MAX: u64 = 1 << 27;
@@ -49,7 +48,7 @@ fn merge_into(writer: &mut PartWriter, parts: &[Arc<Part>]) -> Result<(), PartEr
             .partition(|(p, b, _)| is_full(&parts[*p].blocks[*b]));
         let rows = |(p, b, r): &Place| parts[*p].blocks[*b].runs[*r].rows;
         // A stream with a block of its own gets no company in its small one either.
-        let weight = if full.is_empty() { 0 } else { BLOCK_ROWS_MAX };
+        let weight = if full.is_empty() { 0 } else { block::ROWS_MAX };
         writer.start(
             labels.clone(),
             small.iter().map(rows).sum::<usize>() + weight,
@@ -84,5 +83,5 @@ fn merge_into(writer: &mut PartWriter, parts: &[Arc<Part>]) -> Result<(), PartEr
 /// Whether a block would not become better by being written anew.
 fn is_full(block: &Block) -> bool {
     block.runs.len() == 1
-        && (block.rows >= BLOCK_ROWS_MAX / 2 || block.text_bytes >= BLOCK_TEXT_BYTES / 2)
+        && (block.rows >= block::ROWS_MAX / 2 || block.text_bytes >= block::TEXT_BYTES / 2)
 }

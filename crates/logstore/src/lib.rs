@@ -5,6 +5,7 @@
 //! of it; engines read it through the model's port.
 
 mod batch;
+pub mod block;
 mod compaction;
 mod follow;
 mod head;

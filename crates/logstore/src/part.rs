@@ -3,26 +3,25 @@
 //! A part is a sealed file of blocks of up to 8,192 lines and about 2 MiB of text. A busy
 //! stream has blocks of its own, small streams share blocks, sorted by stream. `INDEX` names
 //! the streams and, per block, the runs of streams in it and where its columns lie; `COLUMNS`
-//! holds the columns, each with its checksum in the index: times, text, and what most lines
-//! lack (ordinals that are not zero, metadata). A query reads the columns that it needs.
+//! holds the columns, each with its checksum in the index: times, text (see [`crate::block`]),
+//! and what most lines lack (ordinals that are not zero, metadata). A query reads the columns
+//! that it needs.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use kittiwake_env::Fs;
-use kittiwake_journal::bytes::{Malformed, Reader, put_bytes, put_uvarint, put_varint};
+use kittiwake_journal::bytes::{Malformed, Reader as Bytes, put_bytes, put_uvarint, put_varint};
 use kittiwake_journal::sealed::{Kind, SealedError, SealedFile, SealedWriter};
 use kittiwake_model::{LabelError, Labels, SeriesHash, SeriesHasher, TimeRange};
+
+use crate::block::{self, BlockError, Lines, Reader, Scratch, Source};
 
 /// The file's kind.
 pub const PART: Kind = Kind {
     magic: *b"KWLGPART",
-    version: 1,
+    version: 2,
 };
-/// Lines of a block at most.
-pub const BLOCK_ROWS_MAX: usize = 8192;
-/// A block is closed once its text has this many bytes.
-pub const BLOCK_TEXT_BYTES: usize = 2 << 20;
 /// A stream with at least this many lines has blocks of its own.
 const OWN_ROWS_MIN: usize = 1024;
 /// Largest column that is read, in bytes, and largest text that comes out of one.
@@ -32,8 +31,6 @@ const INDEX_BYTES_MAX: u64 = 1 << 30;
 const INDEX: u32 = 1;
 const COLUMNS: u32 = 2;
 
-/// How a block's text is stored. Others will come.
-const ENCODING_ZSTD: u8 = 1;
 const ZSTD_LEVEL: i32 = 1;
 
 /// Why a part cannot be written or read.
@@ -51,9 +48,9 @@ pub enum PartError {
     /// The numbers of a column do not encode or decode.
     #[error("times: {0}")]
     Times(String),
-    /// Text does not compress or decompress.
+    /// The text of a block does not encode or decode.
     #[error("text: {0}")]
-    Text(std::io::Error),
+    Block(#[from] BlockError),
 }
 
 impl PartError {
@@ -91,9 +88,11 @@ pub(crate) struct Block {
     pub(crate) range: TimeRange,
     pub(crate) rows: usize,
     pub(crate) text_bytes: usize,
-    encoding: u8,
     times: Piece,
+    /// The head of the text.
     text: Piece,
+    /// Bytes of the text's chunks, which follow its head.
+    chunks_bytes: u32,
     /// Ordinals and metadata; of no length when no line has any.
     extra: Piece,
 }
@@ -110,9 +109,7 @@ pub(crate) struct PartStream {
 #[derive(Debug, Default)]
 pub(crate) struct Columns {
     pub(crate) times: Vec<i64>,
-    text: String,
-    /// End of each line in `text`; the next one starts there.
-    ends: Vec<usize>,
+    lines: Lines,
     /// Empty when all are 0.
     ordinals: Vec<u32>,
     /// Empty when no line has metadata.
@@ -122,8 +119,7 @@ pub(crate) struct Columns {
 
 impl Columns {
     pub(crate) fn line(&self, row: usize) -> &str {
-        let start = row.checked_sub(1).map_or(0, |r| self.ends[r]);
-        &self.text[start..self.ends[row]]
+        self.lines.line(row)
     }
 
     pub(crate) fn ordinal(&self, row: usize) -> u32 {
@@ -157,20 +153,19 @@ pub(crate) struct Line<'a> {
 struct Open {
     runs: Vec<Run>,
     times: Vec<i64>,
-    ends: Vec<usize>,
-    text: String,
+    lines: Lines,
     ordinals: Vec<u32>,
     metadata: Vec<u32>,
     metadata_sets: Vec<Labels>,
 }
 
 /// Writes a part stream by stream, holding one block.
-#[derive(Debug)]
 pub(crate) struct PartWriter {
     file: SealedWriter,
     streams: Vec<Labels>,
     blocks: Vec<Block>,
     open: Open,
+    scratch: Scratch,
     rows: u64,
 }
 
@@ -183,6 +178,7 @@ impl PartWriter {
             streams: Vec::new(),
             blocks: Vec::new(),
             open: Open::default(),
+            scratch: Scratch::default(),
             rows: 0,
         })
     }
@@ -205,8 +201,9 @@ impl PartWriter {
     /// Adds a line to the current stream.
     pub(crate) fn add(&mut self, line: Line<'_>) -> Result<(), PartError> {
         let open = &self.open;
-        if open.times.len() >= BLOCK_ROWS_MAX
-            || (!open.times.is_empty() && open.text.len() + line.text.len() > BLOCK_TEXT_BYTES)
+        if open.times.len() >= block::ROWS_MAX
+            || (!open.times.is_empty()
+                && open.lines.text.len() + line.text.len() > block::TEXT_BYTES)
         {
             self.close_block()?;
         }
@@ -225,8 +222,7 @@ impl PartWriter {
             run.range.end = run.range.end.max(line.time_ns);
         }
         open.times.push(line.time_ns);
-        open.text.push_str(line.text);
-        open.ends.push(open.text.len());
+        open.lines.push(line.text);
         open.ordinals.push(line.ordinal);
         open.metadata.push(match line.metadata {
             None => 0,
@@ -255,13 +251,14 @@ impl PartWriter {
             range: old.range,
             rows: old.rows,
             text_bytes: old.text_bytes,
-            encoding: old.encoding,
             times: Piece::default(),
             text: Piece::default(),
+            chunks_bytes: old.chunks_bytes,
             extra: Piece::default(),
         };
         copied.times = put_piece(&mut self.file, &from.column(&old.times)?)?;
         copied.text = put_piece(&mut self.file, &from.column(&old.text)?)?;
+        self.file.write(&from.chunks(old)?)?;
         copied.extra = put_piece(&mut self.file, &from.column(&old.extra)?)?;
         self.rows += old.rows as u64;
         self.blocks.push(copied);
@@ -297,8 +294,8 @@ impl PartWriter {
         }
         put_uvarint(&mut out, self.blocks.len() as u64);
         for block in &self.blocks {
-            out.push(block.encoding);
             put_uvarint(&mut out, block.text_bytes as u64);
+            put_uvarint(&mut out, u64::from(block.chunks_bytes));
             put_uvarint(&mut out, block.runs.len() as u64);
             for run in &block.runs {
                 put_uvarint(&mut out, run.stream as u64);
@@ -324,14 +321,8 @@ impl PartWriter {
         let config = pco::ChunkConfig::default().with_compression_level(4);
         let times = pco::standalone::simple_compress(&open.times, &config)
             .map_err(|e| PartError::Times(e.to_string()))?;
-        let mut raw = Vec::with_capacity(open.text.len() + open.ends.len() * 2);
-        let mut start = 0;
-        for end in &open.ends {
-            put_uvarint(&mut raw, (end - start) as u64);
-            start = *end;
-        }
-        raw.extend_from_slice(open.text.as_bytes());
-        let text = compress(&raw)?;
+        let text = block::encode(&open.lines, &mut self.scratch)?;
+        let (head, chunks) = text.bytes.split_at(text.head_bytes);
         let has_extra =
             open.ordinals.iter().any(|o| *o != 0) || open.metadata.iter().any(|m| *m != 0);
         let extra = if has_extra {
@@ -351,10 +342,14 @@ impl PartWriter {
         self.blocks.push(Block {
             range: union(&open.runs),
             rows: open.times.len(),
-            text_bytes: open.text.len(),
-            encoding: ENCODING_ZSTD,
+            text_bytes: open.lines.text.len(),
             times: put_piece(&mut self.file, &times)?,
-            text: put_piece(&mut self.file, &text)?,
+            text: {
+                let piece = put_piece(&mut self.file, head)?;
+                self.file.write(chunks)?;
+                piece
+            },
+            chunks_bytes: chunks.len() as u32,
             extra: put_piece(&mut self.file, &extra)?,
             runs: open.runs,
         });
@@ -373,12 +368,12 @@ fn union(runs: &[Run]) -> TimeRange {
 fn compress(raw: &[u8]) -> Result<Vec<u8>, PartError> {
     let mut out = Vec::new();
     put_uvarint(&mut out, raw.len() as u64);
-    out.extend(zstd::bulk::compress(raw, ZSTD_LEVEL).map_err(PartError::Text)?);
+    out.extend(zstd::bulk::compress(raw, ZSTD_LEVEL).map_err(BlockError::Compression)?);
     Ok(out)
 }
 
 fn decompress(bytes: &[u8]) -> Result<Vec<u8>, PartError> {
-    let mut reader = Reader::new(bytes);
+    let mut reader = Bytes::new(bytes);
     let at = reader.position();
     let len = reader.uvarint()?;
     if len > COLUMN_BYTES_MAX {
@@ -389,7 +384,7 @@ fn decompress(bytes: &[u8]) -> Result<Vec<u8>, PartError> {
         .into());
     }
     let raw = zstd::bulk::decompress(&bytes[reader.position()..], len as usize)
-        .map_err(PartError::Text)?;
+        .map_err(BlockError::Compression)?;
     if raw.len() as u64 != len {
         return Err(Malformed {
             at,
@@ -422,7 +417,7 @@ impl Part {
     pub fn open(fs: &dyn Fs, path: &Path, key: u64) -> Result<Self, PartError> {
         let file = SealedFile::open(fs, path, PART)?;
         let index = file.section(INDEX, INDEX_BYTES_MAX)?;
-        let mut reader = Reader::new(&index);
+        let mut reader = Bytes::new(&index);
         let mut streams = Vec::new();
         for _ in 0..reader.count(1)? {
             let len = reader.count(1)?;
@@ -481,7 +476,7 @@ impl Part {
         }
         if block.extra.len > 0 {
             let raw = decompress(&self.column(&block.extra)?)?;
-            let mut reader = Reader::new(&raw);
+            let mut reader = Bytes::new(&raw);
             for _ in 0..block.rows {
                 columns.ordinals.push(narrow(&mut reader)?);
                 columns.metadata.push(narrow(&mut reader)?);
@@ -495,33 +490,36 @@ impl Part {
         if need == Need::Times {
             return Ok(columns);
         }
-        if block.encoding != ENCODING_ZSTD {
-            let what = format!("unknown encoding {} of a block", block.encoding);
-            return Err(self.file.damaged(what).into());
-        }
-        let raw = decompress(&self.column(&block.text)?)?;
-        let mut reader = Reader::new(&raw);
-        let mut end = 0_usize;
-        for _ in 0..block.rows {
-            end = end.saturating_add(usize::try_from(reader.uvarint()?).unwrap_or(usize::MAX));
-            columns.ends.push(end);
-        }
-        let text = &raw[reader.position()..];
-        let text = str::from_utf8(text).map_err(|_| self.file.damaged("text is not UTF-8"))?;
-        let fits = end == text.len() && columns.ends.iter().all(|e| text.is_char_boundary(*e));
-        if !fits {
-            return Err(self.file.damaged("lines do not fit their text").into());
-        }
-        columns.text.push_str(text);
+        columns.lines = self.text(block)?.lines()?;
         Ok(columns)
     }
 
-    fn column(&self, piece: &Piece) -> Result<Vec<u8>, PartError> {
-        if u64::from(piece.len) > COLUMN_BYTES_MAX {
-            let what = format!("a column of {} bytes", piece.len);
+    /// A reader of a block's text.
+    pub(crate) fn text(&self, block: &Block) -> Result<Reader<Text<'_>>, PartError> {
+        let head = self.column(&block.text)?;
+        let source = Text {
+            file: &self.file,
+            offset: block.text.offset,
+            len: head.len() + block.chunks_bytes as usize,
+        };
+        Reader::open(source, &head, block.rows)
+    }
+
+    fn chunks(&self, block: &Block) -> Result<Vec<u8>, PartError> {
+        let offset = block.text.offset.saturating_add(u64::from(block.text.len));
+        self.bytes(offset, block.chunks_bytes)
+    }
+
+    fn bytes(&self, offset: u64, len: u32) -> Result<Vec<u8>, PartError> {
+        if u64::from(len) > COLUMN_BYTES_MAX {
+            let what = format!("a column of {len} bytes");
             return Err(self.file.damaged(what).into());
         }
-        let bytes = self.file.range(COLUMNS, piece.offset, piece.len as usize)?;
+        Ok(self.file.range(COLUMNS, offset, len as usize)?)
+    }
+
+    fn column(&self, piece: &Piece) -> Result<Vec<u8>, PartError> {
+        let bytes = self.bytes(piece.offset, piece.len)?;
         if crc32c::crc32c(&bytes) != piece.crc {
             let what = format!("checksum of {} bytes at {}", piece.len, piece.offset);
             return Err(self.file.damaged(what).into());
@@ -530,7 +528,26 @@ impl Part {
     }
 }
 
-fn narrow(reader: &mut Reader<'_>) -> Result<u32, Malformed> {
+/// The text of one block of a part.
+pub(crate) struct Text<'a> {
+    file: &'a SealedFile,
+    offset: u64,
+    len: usize,
+}
+
+impl Source for Text<'_> {
+    type Error = PartError;
+
+    fn read(&self, offset: usize, len: usize) -> Result<Vec<u8>, PartError> {
+        if offset.saturating_add(len) > self.len {
+            return Err(BlockError::Damaged("a chunk beyond the block's end").into());
+        }
+        let offset = self.offset.saturating_add(offset as u64);
+        Ok(self.file.range(COLUMNS, offset, len)?)
+    }
+}
+
+fn narrow(reader: &mut Bytes<'_>) -> Result<u32, Malformed> {
     let at = reader.position();
     u32::try_from(reader.uvarint()?).map_err(|_| Malformed {
         at,
@@ -538,17 +555,17 @@ fn narrow(reader: &mut Reader<'_>) -> Result<u32, Malformed> {
     })
 }
 
-fn read_block(reader: &mut Reader<'_>, streams: usize) -> Result<Block, PartError> {
-    let encoding = reader.u8()?;
+fn read_block(reader: &mut Bytes<'_>, streams: usize) -> Result<Block, PartError> {
     let at = reader.position();
     let text_bytes = usize::try_from(reader.uvarint()?).unwrap_or(usize::MAX);
+    let chunks_bytes = narrow(reader)?;
     let mut runs = Vec::new();
     let mut rows = 0_usize;
     for _ in 0..reader.count(4)? {
         let stream = usize::try_from(reader.uvarint()?).unwrap_or(usize::MAX);
         let run_rows = usize::try_from(reader.uvarint()?).unwrap_or(usize::MAX);
         rows = rows.saturating_add(run_rows);
-        if stream >= streams || rows > BLOCK_ROWS_MAX {
+        if stream >= streams || rows > block::ROWS_MAX {
             return Err(Malformed {
                 at,
                 wanted: "runs of streams that fit a block",
@@ -576,7 +593,7 @@ fn read_block(reader: &mut Reader<'_>, streams: usize) -> Result<Block, PartErro
         range: union(&runs),
         rows,
         text_bytes,
-        encoding,
+        chunks_bytes,
         times: piece()?,
         text: piece()?,
         extra: piece()?,
