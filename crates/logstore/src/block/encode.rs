@@ -2,16 +2,28 @@
 
 use kittiwake_journal::bytes::put_uvarint;
 
+use super::column::Sink;
+use super::group::Grouping;
+use super::split::Span;
 use super::{BlockError, Lines, Tokens};
 
+/// Lines as they are, in one column of text.
 pub(super) const PLAIN: u8 = 1;
-const ZSTD_LEVEL: i32 = 1;
+/// Lines as templates and columns.
+pub(super) const TEMPLATES: u8 = 2;
+
+/// Fewer lines are written as they are.
+const GROUPED_MIN: usize = 64;
 
 /// Memory that encoding one block after the other uses again.
 #[derive(Default)]
 pub struct Scratch {
+    head: Vec<u8>,
     bytes: Vec<u8>,
-    tokens: Tokens,
+    items: Vec<Span>,
+    lines: Grouping,
+    values: Grouping,
+    sink: Sink,
 }
 
 /// An encoded block.
@@ -26,30 +38,40 @@ pub struct Encoded<'a> {
 
 /// Encodes up to [`super::ROWS_MAX`] lines.
 pub fn encode<'a>(lines: &Lines, scratch: &'a mut Scratch) -> Result<Encoded<'a>, BlockError> {
-    let out = &mut scratch.bytes;
-    out.clear();
-    scratch.tokens.clear();
-    for row in 0..lines.len() {
-        scratch.tokens.add_text(lines.line(row));
-    }
-    scratch.tokens.finish();
-    let mut raw = Vec::with_capacity(lines.text.len() + lines.len() * 2);
+    let text = lines.text.as_str();
+    let items = &mut scratch.items;
+    items.clear();
     let mut start = 0;
     for end in &lines.ends {
-        put_uvarint(&mut raw, (end - start) as u64);
+        items.push(Span::new(start, *end));
         start = *end;
     }
-    raw.extend_from_slice(lines.text.as_bytes());
-    let packed = zstd::bulk::compress(&raw, ZSTD_LEVEL).map_err(BlockError::Compression)?;
-    out.push(PLAIN);
-    put_uvarint(out, raw.len() as u64);
-    put_uvarint(out, packed.len() as u64);
-    out.extend_from_slice(&crc32c::crc32c(&packed).to_le_bytes());
-    let head_bytes = out.len();
-    out.extend_from_slice(&packed);
+    let sink = &mut scratch.sink;
+    sink.clear();
+    let is_grouped = items.len() >= GROUPED_MIN && scratch.lines.split(text, items, true);
+    let encoding = if is_grouped {
+        scratch
+            .lines
+            .put(text, items, Some(&mut scratch.values), sink)?;
+        TEMPLATES
+    } else {
+        sink.put_text(text, items)?;
+        PLAIN
+    };
+    sink.tokens.finish();
+    let head = &mut scratch.head;
+    head.clear();
+    head.push(encoding);
+    sink.chunks.finish(head)?;
+    put_uvarint(head, sink.directory.len() as u64);
+    head.extend_from_slice(sink.chunks.compress(&sink.directory)?);
+    let bytes = &mut scratch.bytes;
+    bytes.clear();
+    bytes.extend_from_slice(head);
+    bytes.extend_from_slice(&sink.chunks.bytes);
     Ok(Encoded {
-        bytes: &scratch.bytes,
-        head_bytes,
-        tokens: &scratch.tokens,
+        bytes,
+        head_bytes: head.len(),
+        tokens: &sink.tokens,
     })
 }

@@ -12,9 +12,17 @@ pub mod index;
 pub mod rows;
 pub mod token;
 
+mod chunks;
+mod column;
+mod directory;
 mod encode;
+mod group;
+mod ints;
+mod merge;
 mod reader;
 mod source;
+mod split;
+mod values;
 
 pub use encode::{Encoded, Scratch, encode};
 pub use index::Tokens;

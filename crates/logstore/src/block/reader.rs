@@ -1,47 +1,55 @@
-//! Bytes to lines, and filters decided on the columns where that is exact.
+//! Bytes to lines.
 
 use kittiwake_journal::bytes::Reader as Bytes;
 use kittiwake_model::LineFilter;
 
-use super::encode::PLAIN;
+use super::chunks::{Chunks, Unzstd};
+use super::directory::{Column, Group, Parser};
+use super::encode::{PLAIN, TEMPLATES};
+use super::values::{Values, places, templates};
 use super::{BlockError, Lines, Rows, Source};
 
 /// Largest text that comes out of a block.
-const TEXT_BYTES_MAX: u64 = 64 << 20;
+const TEXT_BYTES_MAX: usize = 64 << 20;
+
+/// The root of a block's columns.
+enum Root {
+    Plain(Column),
+    Templates(Group),
+}
 
 /// Reads a block, column by column as they are needed.
 pub struct Reader<S> {
-    source: S,
+    chunks: Chunks<S>,
     rows: usize,
-    head_bytes: usize,
-    raw_bytes: usize,
-    packed_bytes: usize,
-    crc: u32,
+    root: Root,
 }
 
 impl<S: Source> Reader<S> {
-    /// Reads the head of a block of `rows` lines. `head` is checked by the caller.
+    /// Reads the head of a block of `rows` lines.
     pub fn open(source: S, head: &[u8], rows: usize) -> Result<Self, S::Error> {
-        let open = || -> Result<(u64, u64, u32), BlockError> {
-            let mut reader = Bytes::new(head);
-            let encoding = reader.u8()?;
-            if encoding != PLAIN {
-                return Err(BlockError::Encoding(encoding));
-            }
-            Ok((reader.uvarint()?, reader.uvarint()?, reader.u32()?))
-        };
-        let (raw, packed, crc) = open()?;
-        if raw > TEXT_BYTES_MAX || packed > TEXT_BYTES_MAX {
-            return Err(BlockError::Damaged("a block of more than 64 MiB").into());
+        Ok(Self::parse(source, head, rows)?)
+    }
+
+    fn parse(source: S, head: &[u8], rows: usize) -> Result<Self, BlockError> {
+        if rows > super::ROWS_MAX {
+            return Err(BlockError::Damaged("a block of too many lines"));
         }
-        Ok(Self {
-            source,
-            rows,
-            head_bytes: head.len(),
-            raw_bytes: raw as usize,
-            packed_bytes: packed as usize,
-            crc,
-        })
+        let mut reader = Bytes::new(head);
+        let encoding = reader.u8()?;
+        if encoding != PLAIN && encoding != TEMPLATES {
+            return Err(BlockError::Encoding(encoding));
+        }
+        let mut chunks = Chunks::open(source, Unzstd::new()?, head.len(), &mut reader)?;
+        let len = usize::try_from(reader.uvarint()?).unwrap_or(usize::MAX);
+        let directory = chunks.zstd.decompress(&head[reader.position()..], len)?;
+        let mut parser = Parser::new(&directory);
+        let root = if encoding == PLAIN {
+            Root::Plain(parser.column(rows, true)?)
+        } else {
+            Root::Templates(parser.group(rows, false)?)
+        };
+        Ok(Self { chunks, rows, root })
     }
 
     /// How many lines there are.
@@ -51,44 +59,31 @@ impl<S: Source> Reader<S> {
 
     /// All lines.
     pub fn lines(&mut self) -> Result<Lines, S::Error> {
-        let packed = self.source.read(self.head_bytes, self.packed_bytes)?;
-        if crc32c::crc32c(&packed) != self.crc {
-            return Err(BlockError::Checksum {
-                offset: self.head_bytes,
-                len: self.packed_bytes,
-            }
-            .into());
-        }
-        Ok(self.parse(&packed)?)
-    }
-
-    fn parse(&self, packed: &[u8]) -> Result<Lines, BlockError> {
-        let raw =
-            zstd::bulk::decompress(packed, self.raw_bytes).map_err(BlockError::Compression)?;
-        let mut reader = Bytes::new(&raw);
-        let mut ends = Vec::with_capacity(self.rows);
-        let mut end = 0_usize;
-        for _ in 0..self.rows {
-            end = end.saturating_add(usize::try_from(reader.uvarint()?).unwrap_or(usize::MAX));
-            ends.push(end);
-        }
-        let at = reader.position();
-        let text = String::from_utf8(raw[at..].to_vec())
-            .map_err(|_| BlockError::Damaged("text is not UTF-8"))?;
-        if end != text.len() || !ends.iter().all(|e| text.is_char_boundary(*e)) {
-            return Err(BlockError::Damaged("lines do not fit their text"));
-        }
-        Ok(Lines { text, ends })
+        self.lines_of(&Rows::all(self.rows))
     }
 
     /// The lines of some rows, in their order, one after the other.
     pub fn lines_of(&mut self, rows: &Rows) -> Result<Lines, S::Error> {
-        let all = self.lines()?;
-        let mut lines = Lines::default();
-        for row in rows.iter() {
-            lines.push(all.line(row));
+        let mut out = Text::default();
+        match &self.root {
+            Root::Plain(column) => {
+                let values = Values::read(column, self.rows, &mut self.chunks)?;
+                for row in rows.iter() {
+                    values.append(row, &mut out.bytes);
+                    out.end_line()?;
+                }
+            }
+            Root::Templates(group) => {
+                let places = places(group, self.rows, &mut self.chunks)?;
+                let templates = templates(group, &mut self.chunks)?;
+                for row in rows.iter() {
+                    let (template, place) = places[row];
+                    templates[template as usize].append(place as usize, &mut out.bytes);
+                    out.end_line()?;
+                }
+            }
         }
-        Ok(lines)
+        Ok(out.finish()?)
     }
 
     /// Keeps the rows that a filter accepts.
@@ -100,5 +95,34 @@ impl<S: Source> Reader<S> {
             }
         }
         Ok(())
+    }
+}
+
+/// Text as it is put together.
+#[derive(Default)]
+struct Text {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Text {
+    fn end_line(&mut self) -> Result<(), BlockError> {
+        if self.bytes.len() > TEXT_BYTES_MAX {
+            return Err(BlockError::Damaged("a block of more than 64 MiB"));
+        }
+        self.ends.push(self.bytes.len());
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Lines, BlockError> {
+        let text =
+            String::from_utf8(self.bytes).map_err(|_| BlockError::Damaged("text is not UTF-8"))?;
+        if !self.ends.iter().all(|e| text.is_char_boundary(*e)) {
+            return Err(BlockError::Damaged("lines do not fit their text"));
+        }
+        Ok(Lines {
+            text,
+            ends: self.ends,
+        })
     }
 }
