@@ -1,8 +1,10 @@
 //! Keeping the store: flush, compaction, retention, and recovery from the log.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use kittiwake_env::Fs;
 use kittiwake_journal::{FileMeta, JournalError};
 use kittiwake_model::SeriesHasher;
 
@@ -117,15 +119,8 @@ impl Store {
                 end: range.map_or(0, |r| r.end),
             };
             let path = MANIFEST.file(&self.dir, &meta);
-            let mut writer = PartWriter::create(&self.fs, &path)?;
-            match write_generation(&mut writer, &frozen.generation) {
-                Ok(()) => writer.finish()?,
-                Err(error) => {
-                    writer.abandon();
-                    return Err(error.into());
-                }
-            };
-            let part = Arc::new(Part::open(self.fs.as_ref(), &path, self.key)?);
+            write_generation(&self.fs, &path, &frozen.generation)?;
+            let part = Arc::new(self.open_part(&path)?);
             let mut next = manifest.clone();
             next.next_id += 1;
             next.flushed = frozen.flushed;
@@ -139,6 +134,10 @@ impl Store {
             }
             self.journal.truncate_before(frozen.flushed)?;
         }
+    }
+
+    fn open_part(&self, path: &Path) -> Result<Part, PartError> {
+        Part::open(self.fs.as_ref(), path, self.key, &self.words)
     }
 
     /// Merges neighbouring parts of one level, if enough of them have gathered.
@@ -165,7 +164,7 @@ impl Store {
         let path = MANIFEST.file(&self.dir, &meta);
         let parts: Vec<Arc<Part>> = inputs.iter().map(|p| Arc::clone(&p.part)).collect();
         meta.rows = compaction::merge(&self.fs, &path, &parts)?;
-        let part = Arc::new(Part::open(self.fs.as_ref(), &path, self.key)?);
+        let part = Arc::new(self.open_part(&path)?);
         let mut next = manifest.clone();
         next.next_id += 1;
         next.files.splice(range, [meta]);
@@ -283,22 +282,38 @@ impl Store {
     }
 }
 
-fn write_generation(writer: &mut PartWriter, generation: &Generation) -> Result<(), PartError> {
+fn write_generation(
+    fs: &Arc<dyn Fs>,
+    path: &Path,
+    generation: &Generation,
+) -> Result<(), PartError> {
     let lines = generation.lines.read();
     let mut streams: Vec<_> = lines.streams.iter().collect();
     streams.sort_by(|a, b| a.labels.cmp(&b.labels));
-    for stream in streams {
-        writer.start(stream.labels.clone(), stream.rows.len())?;
-        let mut rows: Vec<_> = stream.rows.iter().collect();
-        rows.sort_by_key(|r| (r.time_ns, r.ordinal));
-        for row in rows {
-            writer.add(Line {
-                time_ns: row.time_ns,
-                ordinal: row.ordinal,
-                text: lines.text(row),
-                metadata: lines.metadata(row),
-            })?;
+    let labels = streams.iter().map(|s| s.labels.clone()).collect();
+    let mut writer = PartWriter::create(fs, path, labels)?;
+    let mut write = || -> Result<(), PartError> {
+        for (number, stream) in streams.iter().enumerate() {
+            writer.start(number, stream.rows.len())?;
+            let mut rows: Vec<_> = stream.rows.iter().collect();
+            rows.sort_by_key(|r| (r.time_ns, r.ordinal));
+            for row in rows {
+                writer.add(Line {
+                    time_ns: row.time_ns,
+                    ordinal: row.ordinal,
+                    text: lines.text(row),
+                    metadata: lines.metadata(row),
+                    document: None,
+                })?;
+            }
+        }
+        Ok(())
+    };
+    match write() {
+        Ok(()) => writer.finish().map(|_| ()),
+        Err(error) => {
+            writer.abandon();
+            Err(error)
         }
     }
-    Ok(())
 }

@@ -26,6 +26,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::compaction::ROWS_MAX;
 use crate::follow::Arrivals;
 use crate::head::Generation;
+use crate::index::WordsCache;
 use crate::part::{Part, PartError};
 
 pub(crate) const MANIFEST: ManifestKind = ManifestKind {
@@ -177,6 +178,7 @@ pub struct Store {
     pub(crate) options: Options,
     pub(crate) journal: Journal,
     pub(crate) key: u64,
+    pub(crate) words: Arc<WordsCache>,
     pub(crate) state: RwLock<State>,
     pub(crate) writer: Mutex<Writer>,
     /// Held by whoever flushes, compacts or removes parts; keeps the manifest's copy.
@@ -210,10 +212,11 @@ impl Store {
         let counters = Counters::default();
         manifest.remove_leftovers(fs.as_ref(), &dir)?;
         let key = manifest.key;
+        let words = Arc::default();
         let (parts, damaged) = manifest.open_files(
             fs.as_ref(),
             &dir,
-            |path| Part::open(fs.as_ref(), path, key).map_err(OpenError::from),
+            |path| Part::open(fs.as_ref(), path, key, &words).map_err(OpenError::from),
             |error| matches!(error, OpenError::Part(error) if error.is_damage()),
         )?;
         for report in &damaged {
@@ -254,6 +257,7 @@ impl Store {
                 flushed_at_ns: clock.monotonic_ns(),
             }),
             key,
+            words,
             manifest: Mutex::new(manifest),
             arrivals: Arc::default(),
             counters,

@@ -8,7 +8,7 @@ use kittiwake_model::delivery::{Origin, Verdict};
 use kittiwake_model::{Labels, SeriesHash, SeriesHasher, StoreError};
 
 use crate::batch::Batch;
-use crate::part::{Need, Part};
+use crate::part::Part;
 use crate::store::{State, Store, StreamState, Writer};
 use crate::wal;
 
@@ -343,17 +343,11 @@ fn part_at(part: &Part, hash: SeriesHash, time_ns: i64) -> Result<usize, crate::
         if !block.runs.iter().any(holds) {
             continue;
         }
-        let columns = part.read(block, Need::Times)?;
-        let mut start = 0;
-        for run in &block.runs {
-            let rows = start..start + run.rows;
-            start += run.rows;
-            if holds(run) {
-                count += columns.times[rows]
-                    .iter()
-                    .filter(|t| **t == time_ns)
-                    .count();
-            }
+        let times = part.times(block)?;
+        let mut ranks = times.ranks();
+        for (_, rows) in block.runs().filter(|(run, _)| holds(run)) {
+            let before = ranks.after(rows.clone(), time_ns.saturating_sub(1))?;
+            count += ranks.after(rows, time_ns)? - before;
         }
     }
     Ok(count)

@@ -20,6 +20,7 @@ mod group;
 mod ints;
 mod merge;
 mod reader;
+mod shapes;
 mod source;
 mod split;
 mod values;
@@ -28,6 +29,7 @@ pub use encode::{Encoded, Scratch, encode};
 pub use index::Tokens;
 pub use reader::Reader;
 pub use rows::Rows;
+pub use shapes::Shapes;
 pub use source::{BlockError, Source};
 
 /// Lines of a block at most.
