@@ -62,14 +62,22 @@ impl LineFilter {
     }
 }
 
-/// A filter on the text of lines whose stream and metadata lack a label. What is asked of a
-/// field of the line is told so: a line can pass only when its text does.
-#[derive(Debug, Clone)]
+/// What is known of lines that have a field of some value (JSON's, logfmt's): the text is in
+/// the line with no letter, digit or `_` next to it. All others can be passed over, unless they
+/// have a backslash, which may stand for anything, or the label already.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldFilter {
-    /// Lines that have this label otherwise pass.
+    /// Lines that have this label by their stream or metadata pass.
     pub name: String,
-    /// What all other lines must pass.
-    pub filter: LineFilter,
+    /// The value of the field, or a part of it. Not empty.
+    pub text: String,
+}
+
+impl FieldFilter {
+    /// Whether a line without the label may have the field.
+    pub fn accepts(&self, line: &str) -> bool {
+        line.contains(self.text.as_str()) || line.contains('\\')
+    }
 }
 
 /// A request for lines.
@@ -198,7 +206,7 @@ pub enum Amount {
 pub enum Apart {
     /// All of it.
     All,
-    /// That under these names.
+    /// Only that of lines with metadata under one of these names.
     By(Vec<String>),
 }
 
@@ -220,7 +228,7 @@ pub struct Count {
 pub struct Counted {
     /// The stream.
     pub stream: Labels,
-    /// The metadata that was asked for.
+    /// The metadata, as far as it was asked for.
     pub metadata: Labels,
     /// Slots that have lines, and how much.
     pub slots: Vec<(usize, u64)>,

@@ -41,6 +41,11 @@ impl Wanted {
         all(filters.map(of_filter).collect())
     }
 
+    /// What a line has when one of its fields has a text.
+    pub(crate) fn of_field(text: &str) -> Self {
+        one(vec![of_literal(text, false, false), Self::Backslash])
+    }
+
     fn lookups(&self) -> usize {
         match self {
             Self::All(wanted) | Self::One(wanted) => wanted.iter().map(Self::lookups).sum(),

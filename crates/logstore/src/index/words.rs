@@ -38,7 +38,7 @@ const MANY: &str = "\u{1}";
 const BETWEEN: char = '\n';
 const TOKENIZER: &str = "words";
 /// What tantivy may use before it would write; a part's words stay far below.
-const MEMORY_BYTES: usize = 15_000_000;
+const MEMORY_BYTES: usize = 1_000_000;
 
 /// Splits what [`WordsWriter::add_block`] joined.
 #[derive(Clone, Default)]

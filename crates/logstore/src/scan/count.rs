@@ -41,14 +41,12 @@ impl Cursor {
         (later < self.edges.len()).then_some(later.checked_sub(1)?)
     }
 
+    /// What lines with this metadata count for.
     fn reduced(&self, metadata: &Labels) -> Labels {
-        match &self.apart {
-            Apart::All => metadata.clone(),
-            Apart::By(names) => {
-                let pairs = metadata.into_iter();
-                let kept = pairs.filter(|(name, _)| names.iter().any(|n| n == name));
-                Labels::from_pairs(kept).unwrap_or_else(|_| Labels::empty())
-            }
+        if self.tells_apart(metadata.into_iter().map(|(name, _)| name)) {
+            metadata.clone()
+        } else {
+            Labels::empty()
         }
     }
 

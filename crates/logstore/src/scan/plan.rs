@@ -58,7 +58,7 @@ impl Plan {
             fields_wanted: scan
                 .field_filters
                 .iter()
-                .map(|f| Wanted::of([&f.filter].into_iter()))
+                .map(|f| Wanted::of_field(&f.text))
                 .collect(),
         }
     }
@@ -97,7 +97,8 @@ impl Plan {
                 || labels.any(|(s, wanted)| *wanted && s.labels.get(&field.name).is_some());
             if !has_label {
                 found = part.candidates(wanted, found).map_err(failed)?;
-                filters.push(field.filter.clone());
+                let texts = vec![field.text.clone(), "\\".to_owned()];
+                filters.push(LineFilter::Contains(texts));
             }
         }
         let blocks = found
@@ -122,7 +123,7 @@ impl Plan {
             && self.field_filters.iter().all(|f| {
                 labels.get(&f.name).is_some()
                     || metadata.is_some_and(|m| m.get(&f.name).is_some())
-                    || f.filter.accepts(text)
+                    || f.accepts(text)
             })
     }
 }
