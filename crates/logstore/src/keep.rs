@@ -14,6 +14,11 @@ use crate::part::{Line, Part, PartError, PartWriter};
 use crate::store::{Frozen, MANIFEST, OpenError, Placed, Store, StreamState};
 use crate::wal::{self, Replayed};
 
+/// Without a write for so long a head of some size is flushed: after a load neither memory nor
+/// log stay behind.
+const IDLE_NS: u64 = 20_000_000_000;
+const IDLE_BYTES: u64 = 1 << 20;
+
 impl Store {
     /// Does what is due: a flush, compactions, removal of what is older than the retention.
     /// Failures are logged and tried again at the next call.
@@ -37,6 +42,13 @@ impl Store {
         }
         while !self.compaction_failed.load(Ordering::Relaxed) {
             match self.compact() {
+                // What came meanwhile goes first: it holds memory.
+                Ok(true) if self.is_flush_due() => {
+                    if let Some(keeper) = self.keeper.get() {
+                        keeper.wake();
+                    }
+                    break;
+                }
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => {
@@ -64,9 +76,14 @@ impl Store {
             .clock
             .monotonic_ns()
             .saturating_sub(writer.flushed_at_ns);
+        let idle_ns = self
+            .clock
+            .monotonic_ns()
+            .saturating_sub(writer.written_at_ns);
         lines.rows() > 0
             && (age_ns >= self.options.flush_interval_ms.max(0) as u64 * 1_000_000
-                || lines.text_bytes() >= self.options.flush_bytes)
+                || lines.text_bytes() >= self.options.flush_bytes
+                || (idle_ns >= IDLE_NS && lines.text_bytes() >= IDLE_BYTES))
     }
 
     /// Closes the active generation: rotates the log, writes the deliveries as the first
@@ -100,7 +117,15 @@ impl Store {
             frozen.any(|f| f.generation.lines.read().stream(*hash).is_some())
         });
         writer.flushed_at_ns = self.clock.monotonic_ns();
+        drop((state, writer));
+        self.tell_flushed();
         Ok(())
+    }
+
+    /// Whoever waits for room looks again.
+    fn tell_flushed(&self) {
+        drop(self.flushed.0.lock());
+        self.flushed.1.notify_all();
     }
 
     /// Writes frozen generations as parts, oldest first, and lets go of their log.
@@ -132,6 +157,7 @@ impl Store {
                 state.frozen.remove(0);
                 state.parts.push(Placed { meta, part });
             }
+            self.tell_flushed();
             self.journal.truncate_before(frozen.flushed)?;
         }
     }

@@ -12,16 +12,17 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use kittiwake_env::{Clock, FileLock, Fs, FsError, Periodic, Rng};
+use kittiwake_env::{Clock, FileLock, Fs, FsError, Periodic, Rng, Waker};
 use kittiwake_journal::{
     FileMeta, Journal, JournalError, Manifest, ManifestError, ManifestKind, Sequence,
 };
 use kittiwake_model::SeriesHash;
 use kittiwake_model::delivery::Deliveries;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::compaction::ROWS_MAX;
 use crate::follow::Arrivals;
@@ -55,7 +56,7 @@ impl Default for Options {
         Self {
             retention_ns: 30 * 86_400_000_000_000,
             flush_interval_ms: 300_000,
-            flush_bytes: 64 << 20,
+            flush_bytes: 24 << 20,
             streams_max: 100_000,
         }
     }
@@ -125,6 +126,7 @@ pub(crate) struct Writer {
     pub(crate) deliveries: Deliveries,
     pub(crate) frame: Vec<u8>,
     pub(crate) flushed_at_ns: u64,
+    pub(crate) written_at_ns: u64,
 }
 
 /// A generation that waits to become a part.
@@ -186,6 +188,10 @@ pub struct Store {
     pub(crate) arrivals: Arc<Arrivals>,
     pub(crate) counters: Counters,
     pub(crate) compaction_failed: AtomicBool,
+    /// Who flushes, when somebody does.
+    pub(crate) keeper: OnceLock<Waker>,
+    /// Told when a generation has become a part.
+    pub(crate) flushed: (Mutex<()>, Condvar),
     _lock: Box<dyn FileLock>,
 }
 
@@ -255,6 +261,7 @@ impl Store {
                 deliveries: Deliveries::new(),
                 frame: Vec::new(),
                 flushed_at_ns: clock.monotonic_ns(),
+                written_at_ns: clock.monotonic_ns(),
             }),
             key,
             words,
@@ -262,6 +269,8 @@ impl Store {
             arrivals: Arc::default(),
             counters,
             compaction_failed: AtomicBool::new(false),
+            keeper: OnceLock::new(),
+            flushed: (Mutex::new(()), Condvar::new()),
             fs,
             clock,
             dir,
@@ -332,6 +341,7 @@ impl Maintenance {
         let keep = Periodic::start("logs-keep", Duration::from_secs(1), move || {
             keeps.maintain();
         })?;
+        let _ = store.keeper.set(keep.waker());
         Ok(Self {
             _threads: [sync, keep],
         })
