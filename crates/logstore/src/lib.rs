@@ -5,9 +5,11 @@
 //! of it; engines read it through the model's port.
 
 mod batch;
+pub mod block;
 mod compaction;
 mod follow;
 mod head;
+mod index;
 mod keep;
 mod part;
 mod scan;
