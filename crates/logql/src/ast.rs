@@ -398,6 +398,13 @@ pub enum MetricExpr {
         /// What its whole value must match.
         regex: String,
     },
+    /// `variants(…) of (…)`: several figures of the same lines.
+    Variants {
+        /// The figures, each over the lines of `of` whatever its own selector.
+        variants: Vec<Self>,
+        /// The lines.
+        of: RangeExpr,
+    },
     /// Two expressions joined by an operator.
     Binary {
         /// The operator.

@@ -8,7 +8,7 @@ use kittiwake_model::{
 };
 use kittiwake_vector::{CompensatedSum, Grouping, Series, quantile};
 
-use crate::ast::{Conversion, RangeExpr, RangeOp, Unwrap};
+use crate::ast::{Conversion, RangeExpr, RangeOp, Stage, Unwrap};
 use crate::error::EvalError;
 use crate::metric::Steps;
 use crate::pipeline::{
@@ -39,7 +39,8 @@ struct Extractor<'a> {
 
 impl<'a> Extractor<'a> {
     fn new(range: &'a RangeExpr, outer: Option<&Grouping>) -> Result<(Self, Scan), EvalError> {
-        let mut pipeline = Pipeline::new(&range.log.stages).map_err(EvalError::Execution)?;
+        let stages = without_formats(range);
+        let mut pipeline = Pipeline::new(&stages).map_err(EvalError::Execution)?;
         let mut behind = Pipeline::new(&[]).map_err(EvalError::Execution)?;
         if let Some(unwrap) = &range.unwrap {
             behind
@@ -147,6 +148,35 @@ impl<'a> Extractor<'a> {
         };
         Some((labels, value))
     }
+}
+
+/// The stages without formats of lines that nothing reads any more. It shows: a format that
+/// would fail on a line makes no error.
+fn without_formats(range: &RangeExpr) -> Vec<Stage> {
+    let stages = &range.log.stages;
+    if matches!(range.op, RangeOp::BytesOverTime | RangeOp::BytesRate) {
+        return stages.clone();
+    }
+    let reads = |stage: &Stage| match stage {
+        Stage::Line(_)
+        | Stage::Json(_)
+        | Stage::Logfmt { .. }
+        | Stage::Regexp(_)
+        | Stage::Pattern(_)
+        | Stage::Unpack => true,
+        Stage::Label(_)
+        | Stage::LineFormat(_)
+        | Stage::LabelFormat(_)
+        | Stage::Decolorize
+        | Stage::Drop(_)
+        | Stage::Keep(_) => false,
+    };
+    let last_reader = stages.iter().rposition(reads);
+    let is_needed = |(index, stage): &(usize, &Stage)| {
+        !matches!(stage, Stage::LineFormat(_)) || last_reader.is_some_and(|last| last > *index)
+    };
+    let needed = stages.iter().enumerate().filter(is_needed);
+    needed.map(|(_, stage)| stage.clone()).collect()
 }
 
 /// The number that a label holds; nothing without the label.

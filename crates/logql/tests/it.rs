@@ -293,7 +293,7 @@ fn stages_do_what_those_of_loki_do() {
         (
             "| json x=\"a.b\", y=\"l[1].k\", z=\"none\"",
             json,
-            "x=1 y=v",
+            "x=1 y=v z=",
         ),
         ("| json x=\"l\"", json, "x=[1,{\"k\":\"v\"}]"),
         (

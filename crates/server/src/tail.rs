@@ -231,7 +231,7 @@ fn message(found: Found, passed_over: u64, by_category: bool) -> String {
     let mut streams = logql::group(found.into_iter().map(|(_, shown)| shown));
     let mut out = String::from("{");
     if by_category {
-        streams = by_stream(streams);
+        streams = by_stream(streams, Direction::Forward);
         out.push_str(r#""encodingFlags":["categorize-labels"],"#);
     }
     out.push_str(r#""streams":["#);

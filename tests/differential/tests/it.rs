@@ -16,6 +16,8 @@ mod generate;
 #[allow(dead_code, unused_imports)]
 #[path = "../../e2e/tests/it/harness/mod.rs"]
 mod harness;
+// It is also that of the queries to Loki.
+#[allow(dead_code)]
 #[path = "it/tree.rs"]
 mod tree;
 

@@ -1,5 +1,6 @@
 //! The functions of `line_format` and `label_format`.
 
+mod decimal;
 mod time;
 
 use std::collections::BTreeMap;
@@ -235,7 +236,7 @@ fn texts(name: &str, args: &Arguments<'_>) -> Answer {
             let engine = base64::engine::general_purpose::STANDARD;
             match engine.decode(text) {
                 Ok(bytes) => Value::text(String::from_utf8_lossy(&bytes)),
-                Err(error) => Value::text(error.to_string()),
+                Err(error) => Value::text(base64_error(&error)),
             }
         }
         "trunc" => Value::text(trunc(args.int(0)?, args.text(1)?)),
@@ -271,6 +272,17 @@ fn texts(name: &str, args: &Arguments<'_>) -> Answer {
         }
         other => return Err(format!("function {other:?} not defined")),
     })
+}
+
+/// In Go's words.
+fn base64_error(error: &base64::DecodeError) -> String {
+    let at = match error {
+        base64::DecodeError::InvalidByte(at, _)
+        | base64::DecodeError::InvalidLastSymbol { offset: at, .. }
+        | base64::DecodeError::InvalidLength(at) => *at,
+        base64::DecodeError::InvalidPadding => 0,
+    };
+    format!("illegal base64 data at input byte {at}")
 }
 
 fn bounded(count: i64) -> Result<usize, String> {
@@ -412,7 +424,7 @@ fn as_float(value: &Value) -> f64 {
         Value::Int(int) => *int as f64,
         Value::Float(float) => *float,
         Value::Bool(truth) => f64::from(u8::from(*truth)),
-        Value::Text(text) => text.trim().parse().unwrap_or(0.0),
+        Value::Text(text) => units::parse_float(text).unwrap_or(0.0),
         _ => 0.0,
     }
 }
@@ -423,25 +435,47 @@ fn as_int(value: &Value) -> i64 {
         Value::Float(float) => *float as i64,
         Value::Bool(truth) => i64::from(*truth),
         Value::Text(text) => {
-            let text = text.trim();
-            let whole = text.split_once('.').map_or(text, |(whole, rest)| {
-                if rest.chars().all(|c| c == '0') {
+            let digits = text.bytes().filter(|b| *b != b'.').count();
+            let whole = match text.split_once('.') {
+                Some((whole, rest)) if rest.bytes().all(|b| b.is_ascii_digit()) && digits > 0 => {
                     whole
-                } else {
-                    ""
                 }
-            });
-            whole.parse().unwrap_or(0)
+                _ => text,
+            };
+            go_int(whole).unwrap_or(0)
         }
         _ => 0,
     }
+}
+
+/// An integer as Go's source code has it: `0x`, `0o`, `0b` and a leading 0 tell the base, `_`
+/// may stand between digits.
+fn go_int(text: &str) -> Option<i64> {
+    let (is_negative, digits) = match text.as_bytes().first()? {
+        b'-' => (true, &text[1..]),
+        b'+' => (false, &text[1..]),
+        _ => (false, text),
+    };
+    let lower = digits.to_ascii_lowercase();
+    let prefixes = [("0x", 16), ("0b", 2), ("0o", 8), ("0", 8)];
+    let prefix = prefixes
+        .iter()
+        .find(|(sign, _)| lower.len() > sign.len() && lower.starts_with(sign));
+    let (sign, base) = prefix.copied().unwrap_or(("", 10));
+    let rest = &lower[sign.len()..];
+    let is_torn =
+        rest.contains("__") || rest.ends_with('_') || (base == 10 && rest.starts_with('_'));
+    if is_torn || rest.starts_with(['+', '-']) {
+        return None;
+    }
+    let whole = i128::from_str_radix(&rest.replace('_', ""), base).ok()?;
+    i64::try_from(if is_negative { -whole } else { whole }).ok()
 }
 
 fn arithmetic(name: &str, args: &Arguments<'_>) -> Answer {
     args.get(0)?;
     let ints = || args.values.iter().map(as_int);
     let floats = || args.values.iter().map(as_float);
-    let fold = |start: f64, of: fn(f64, f64) -> f64| Value::Float(floats().fold(start, of));
     let from_first = |of: fn(f64, f64) -> f64| {
         let mut values = floats();
         let first = values.next().unwrap_or_default();
@@ -461,10 +495,15 @@ fn arithmetic(name: &str, args: &Arguments<'_>) -> Answer {
         "sub" => return two(|a, b| Some(a.wrapping_sub(b))),
         "div" => return two(i64::checked_div),
         "mod" => return two(i64::checked_rem),
-        "addf" => fold(0.0, |a, b| a + b),
-        "mulf" => from_first(|a, b| a * b),
-        "subf" => from_first(|a, b| a - b),
-        "divf" => from_first(|a, b| a / b),
+        "addf" => from_first(decimal::add),
+        "mulf" => from_first(decimal::multiply),
+        "subf" => from_first(decimal::subtract),
+        "divf" => {
+            if floats().skip(1).any(|divisor| divisor == 0.0) {
+                return Err("decimal division by 0".to_owned());
+            }
+            from_first(decimal::divide)
+        }
         "max" => Value::Int(ints().max().unwrap_or_default()),
         "min" => Value::Int(ints().min().unwrap_or_default()),
         "maxf" => from_first(f64::max),

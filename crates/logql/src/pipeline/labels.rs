@@ -270,12 +270,11 @@ impl LineLabels {
     }
 }
 
-fn build(pairs: Vec<(String, String)>) -> Labels {
-    let mut builder = Labels::empty().to_builder();
-    for (name, value) in pairs {
-        builder.set(&name, &value);
-    }
-    builder.build().unwrap_or_default()
+/// The pairs as a set. A label that is there without a value stays in it, as in Loki.
+fn build(mut pairs: Vec<(String, String)>) -> Labels {
+    pairs.sort();
+    pairs.dedup_by(|later, earlier| later.0 == earlier.0);
+    Labels::from_sorted(pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())))
 }
 
 /// A name as a label: what is no letter, digit or `_` becomes `_`, and a digit at the start

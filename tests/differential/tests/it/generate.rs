@@ -251,7 +251,7 @@ impl Generator<'_> {
                 }
                 _ => core,
             },
-            Gives::Matrix | Gives::Text => core,
+            _ => core,
         }
     }
 

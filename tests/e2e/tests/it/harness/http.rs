@@ -25,7 +25,20 @@ impl Answer {
 impl Api {
     /// A GET with parameters. `None`: there was no answer.
     pub fn get(&self, path: &str, params: &[(&str, &str)]) -> Option<Answer> {
+        self.get_with(path, &[], params)
+    }
+
+    /// A GET with headers and parameters.
+    pub fn get_with(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        params: &[(&str, &str)],
+    ) -> Option<Answer> {
         let mut request = agent().get(format!("{}{path}", self.base));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         for (name, value) in params {
             request = request.query(name, value);
         }
