@@ -28,6 +28,8 @@ pub(super) const GROUP: u8 = 6;
 
 /// Digits of a number at most: all such numbers fit 64 bits.
 pub(super) const DIGITS_MAX: usize = 18;
+/// A longer dictionary is in a chunk.
+const DICTIONARY_HERE_BYTES_MAX: usize = 512;
 /// Fewer hexadecimal digits are left to a dictionary.
 const HEX_DIGITS_MIN: usize = 8;
 
@@ -257,8 +259,15 @@ impl Sink {
             self.bytes.extend_from_slice(value.as_bytes());
             self.tokens.add_text(value);
         }
-        let place = self.chunks.add(&self.bytes, true)?;
-        place.put(&mut self.directory);
+        // A short one is in the head: it is what most filters ask for.
+        let is_here = self.bytes.len() <= DICTIONARY_HERE_BYTES_MAX;
+        self.directory.push(u8::from(is_here));
+        if is_here {
+            put_bytes(&mut self.directory, &self.bytes);
+        } else {
+            let place = self.chunks.add(&self.bytes, true)?;
+            place.put(&mut self.directory);
+        }
         self.put_ints(numbers)
     }
 

@@ -7,6 +7,7 @@ use super::chunks::Place;
 use super::column::{CONSTANT, DICTIONARY, DIGITS_MAX, GROUP, HEX, IPV4, NUMBER, TEXT};
 use super::ints::Ints;
 use super::split::VALUE;
+use super::values::Texts;
 
 /// Slots of all lines of a block at most: each has at least a byte of text.
 const SLOTS_MAX: usize = 16 << 20;
@@ -17,6 +18,20 @@ pub(super) struct Group {
     pub(super) templates: Vec<Template>,
     /// The template of each text.
     pub(super) numbers: Ints,
+}
+
+impl Group {
+    /// Texts as they are: all of one template that is nothing but a slot.
+    pub(super) fn plain(column: Column, texts: usize) -> Self {
+        Self {
+            templates: vec![Template {
+                text: vec![VALUE],
+                texts,
+                columns: vec![column],
+            }],
+            numbers: Ints::all(0),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -33,6 +48,14 @@ pub(super) struct Template {
 pub(super) struct Affixes {
     pub(super) prefix: Vec<u8>,
     pub(super) suffix: Vec<u8>,
+}
+
+/// The values that a dictionary's numbers stand for.
+#[derive(Debug)]
+pub(super) enum Distinct {
+    Here(Texts),
+    /// How many, and where.
+    There(usize, Place),
 }
 
 /// The description of a column. See the kinds in [`super::column`].
@@ -56,8 +79,7 @@ pub(super) enum Column {
         numbers: Ints,
     },
     Dictionary {
-        distinct: usize,
-        place: Place,
+        distinct: Distinct,
         numbers: Ints,
     },
     Text(Place),
@@ -143,13 +165,21 @@ impl<'a> Parser<'a> {
                 numbers: Ints::get(&mut self.reader)?,
             },
             DICTIONARY => Column::Dictionary {
-                distinct: usize::try_from(self.reader.uvarint()?).unwrap_or(usize::MAX),
-                place: Place::get(&mut self.reader)?,
+                distinct: self.distinct()?,
                 numbers: Ints::get(&mut self.reader)?,
             },
             TEXT => Column::Text(Place::get(&mut self.reader)?),
             GROUP if !is_inner => Column::Group(self.group(texts, true)?),
             _ => return Err(BlockError::Damaged("unknown kind of column")),
+        })
+    }
+
+    fn distinct(&mut self) -> Result<Distinct, BlockError> {
+        let count = usize::try_from(self.reader.uvarint()?).unwrap_or(usize::MAX);
+        Ok(if self.reader.u8()? == 0 {
+            Distinct::There(count, Place::get(&mut self.reader)?)
+        } else {
+            Distinct::Here(Texts::parse(self.reader.bytes()?, count)?)
         })
     }
 

@@ -190,6 +190,22 @@ impl Ints {
         Ok(ints)
     }
 
+    /// A column of one value.
+    pub(super) fn all(value: u64) -> Self {
+        Self {
+            kind: CONSTANT,
+            first: 0,
+            min: value,
+            width: 0,
+            place: Place::default(),
+        }
+    }
+
+    /// The value that all have.
+    pub(super) fn constant(&self) -> Option<u64> {
+        (self.kind == CONSTANT).then_some(self.min)
+    }
+
     /// Replaces `into` by the column's `len` values.
     pub(super) fn read<S: Source>(
         &self,

@@ -76,6 +76,13 @@ impl Rows {
         }
     }
 
+    /// Adds what is in the other set.
+    pub fn unite(&mut self, other: &Self) {
+        for (bits, other) in self.bits.iter_mut().zip(&other.bits) {
+            *bits |= other;
+        }
+    }
+
     /// Takes out what is in the other set.
     pub fn subtract(&mut self, other: &Self) {
         for (bits, other) in self.bits.iter_mut().zip(&other.bits) {
@@ -165,6 +172,9 @@ mod tests {
             let mut rows = of(&a);
             rows.subtract(&of(&b));
             prop_assert_eq!(list(&rows), model(&|r| has_a(r) && !has_b(r)));
+            let mut rows = of(&a);
+            rows.unite(&of(&b));
+            prop_assert_eq!(list(&rows), model(&|r| has_a(r) || has_b(r)));
             rows = of(&a);
             rows.clip(from..to);
             prop_assert_eq!(list(&rows), model(&|r| has_a(r) && (from..to).contains(&r)));

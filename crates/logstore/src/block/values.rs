@@ -4,12 +4,12 @@ use kittiwake_journal::bytes::Reader;
 
 use super::chunks::{Chunks, PAD_BYTES, Place};
 use super::column::DIGITS_MAX;
-use super::directory::{Affixes, Column, Group};
+use super::directory::{Affixes, Column, Distinct, Group};
 use super::split::VALUE;
 use super::{BlockError, Source};
 
 /// Texts one after the other.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Texts {
     bytes: Vec<u8>,
     /// End of each text.
@@ -22,7 +22,7 @@ impl Texts {
         Ok(Self::parse(&bytes[..bytes.len() - PAD_BYTES], len)?)
     }
 
-    fn parse(bytes: &[u8], len: usize) -> Result<Self, BlockError> {
+    pub(super) fn parse(bytes: &[u8], len: usize) -> Result<Self, BlockError> {
         let mut reader = Reader::new(bytes);
         let mut ends = Vec::new();
         let mut end = 0_usize;
@@ -39,6 +39,10 @@ impl Texts {
 
     pub(super) fn len(&self) -> usize {
         self.ends.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.len()).map(|number| self.get(number))
     }
 
     pub(super) fn get(&self, number: usize) -> &[u8] {
@@ -86,27 +90,22 @@ pub(super) struct Template {
     columns: Vec<Values>,
 }
 
-impl Template {
-    pub(super) fn new(text: &[u8], columns: Vec<Values>) -> Self {
-        Self {
-            text: text.to_vec(),
-            columns,
-        }
-    }
-
-    /// Appends a text of this template.
-    pub(super) fn append(&self, number: usize, out: &mut Vec<u8>) {
-        let mut columns = self.columns.iter();
-        for part in self.text.split_inclusive(|b| *b >= VALUE) {
-            match part.split_last() {
-                Some((mark, part)) if *mark >= VALUE => {
-                    out.extend_from_slice(part);
-                    if let Some(column) = columns.next() {
-                        column.append(number, out);
-                    }
+/// Appends a text of a template: its static part with the values at a place of its columns.
+pub(super) fn append<'v>(
+    template: &[u8],
+    mut columns: impl Iterator<Item = &'v Values>,
+    place: usize,
+    out: &mut Vec<u8>,
+) {
+    for part in template.split_inclusive(|b| *b >= VALUE) {
+        match part.split_last() {
+            Some((mark, part)) if *mark >= VALUE => {
+                out.extend_from_slice(part);
+                if let Some(column) = columns.next() {
+                    column.append(place, out);
                 }
-                _ => out.extend_from_slice(part),
             }
+            _ => out.extend_from_slice(part),
         }
     }
 }
@@ -164,12 +163,11 @@ impl Values {
                 affixes: affixes.clone(),
                 numbers: ints(numbers, chunks)?,
             },
-            Column::Dictionary {
-                distinct,
-                place,
-                numbers,
-            } => {
-                let distinct = Texts::read(*place, *distinct, chunks)?;
+            Column::Dictionary { distinct, numbers } => {
+                let distinct = match distinct {
+                    Distinct::Here(texts) => texts.clone(),
+                    Distinct::There(len, place) => Texts::read(*place, *len, chunks)?,
+                };
                 let numbers = ints(numbers, chunks)?;
                 if numbers.iter().any(|n| *n >= distinct.len() as u64) {
                     return Err(BlockError::Damaged("a value beyond its dictionary").into());
@@ -223,24 +221,25 @@ impl Values {
             Self::Text(texts) => out.extend_from_slice(texts.get(number)),
             Self::Group { templates, places } => {
                 let (template, place) = places[number];
-                templates[template as usize].append(place as usize, out);
+                let template = &templates[template as usize];
+                append(&template.text, template.columns.iter(), place as usize, out);
             }
         }
     }
 }
 
 /// All templates of a group with their columns.
-pub(super) fn templates<S: Source>(
-    group: &Group,
-    chunks: &mut Chunks<S>,
-) -> Result<Vec<Template>, S::Error> {
+fn templates<S: Source>(group: &Group, chunks: &mut Chunks<S>) -> Result<Vec<Template>, S::Error> {
     let mut templates = Vec::with_capacity(group.templates.len());
     for template in &group.templates {
         let mut columns = Vec::with_capacity(template.columns.len());
         for column in &template.columns {
             columns.push(Values::read(column, template.texts, chunks)?);
         }
-        templates.push(Template::new(&template.text, columns));
+        templates.push(Template {
+            text: template.text.clone(),
+            columns,
+        });
     }
     Ok(templates)
 }

@@ -9,14 +9,15 @@ use kittiwake_model::{Amount, Apart, Count, CountCursor, Counted, Labels, StoreE
 use super::Pinned;
 use super::plan::{PartPlan, Plan, failed};
 use crate::head::Generation;
-use crate::part::{Block, Metadata, Part};
+use crate::part::{Block, Metadata};
+use crate::store::Placed;
 
 pub(super) struct Cursor {
     plan: Plan,
     edges: Vec<i64>,
     amount: Amount,
     apart: Apart,
-    parts: VecDeque<Arc<Part>>,
+    parts: VecDeque<Placed>,
     /// The part at work and its blocks still to come.
     current: Option<(PartPlan, usize)>,
     generations: VecDeque<Arc<Generation>>,
@@ -29,7 +30,7 @@ impl Cursor {
             edges: count.edges.clone(),
             amount: count.amount,
             apart: count.apart.clone(),
-            parts: pinned.parts.into_iter().map(|(_, part)| part).collect(),
+            parts: pinned.parts.into(),
             current: None,
             generations: pinned.generations.into(),
         }
@@ -71,7 +72,7 @@ impl Cursor {
             return Ok(());
         }
         let is_apart = block.has_metadata() && self.tells_apart(part.metadata_names.iter());
-        if !is_apart && !part_plan.has_filters() && self.amount == Amount::Lines {
+        if !is_apart && found.is_whole && self.amount == Amount::Lines {
             return self.by_ranks(part_plan, block, &found.times, into);
         }
         let times = found.times.all().map_err(failed)?;
