@@ -2,7 +2,7 @@
 
 mod functions;
 mod ip;
-mod json;
+pub(crate) mod json;
 pub(crate) mod json_scan;
 mod label_filter;
 mod labels;

@@ -19,6 +19,7 @@ pub mod loki_api;
 mod loki_fields;
 mod loki_index;
 mod loki_other;
+mod loki_patterns;
 mod loki_streams;
 pub mod names_search;
 pub mod notifications;

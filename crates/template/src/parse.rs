@@ -68,26 +68,19 @@ pub(crate) struct Call {
     pub(crate) line: usize,
     /// In bytes, from 0 on the first line and from 1 on others, as Go counts.
     pub(crate) column: usize,
-    /// The call as it is written, cut.
+    /// The call as it is written.
     pub(crate) text: String,
 }
-
-/// Characters of a call's text that an error shows.
-const SHOWN_MAX: usize = 20;
 
 impl Call {
     fn new(name: &str, source: &str, start: usize, end: usize) -> Self {
         let text = source[start..end].trim();
-        let shown = match text.char_indices().nth(SHOWN_MAX) {
-            Some((cut, _)) => format!("{}...", &text[..cut]),
-            None => text.to_owned(),
-        };
         let line_start = source[..start].rfind('\n');
         Self {
             name: name.to_owned(),
             line: line_of(source, start),
             column: line_start.map_or(start, |newline| start - newline),
-            text: shown,
+            text: text.to_owned(),
         }
     }
 }
@@ -456,16 +449,14 @@ impl Parser<'_> {
         let start = self.place();
         loop {
             self.space();
-            match self.operand(depth)? {
-                Some(operand) => operands.push(operand),
-                None => {
-                    let end = self.place();
-                    if let Some(Operand::Function(call)) = operands.first_mut() {
-                        *call = Call::new(&call.name, self.source, start, end);
-                    }
-                    return Ok(operands);
+            let Some(operand) = self.operand(depth)? else {
+                let end = self.place();
+                if let Some(Operand::Function(call)) = operands.first_mut() {
+                    *call = Call::new(&call.name, self.source, start, end);
                 }
-            }
+                return Ok(operands);
+            };
+            operands.push(operand);
             if !matches!(
                 self.peek(),
                 Some(Token::Space | Token::Pipe | Token::Close | Token::CloseBracket)

@@ -57,9 +57,10 @@ fn ask(api: &Api, query: &str, how: &How) -> Answer {
             .iter()
             .map(|(name, value)| (*name, value.as_str())),
     );
-    let headers: &[(&str, &str)] = match how.by_category {
-        true => &[("x-loki-response-encoding-flags", "categorize-labels")],
-        false => &[],
+    let headers: &[(&str, &str)] = if how.by_category {
+        &[("x-loki-response-encoding-flags", "categorize-labels")]
+    } else {
+        &[]
     };
     let answer = api.get_with(how.path, headers, &params);
     answer.unwrap_or_else(|| panic!("no answer to {query} at {how:?}"))

@@ -240,7 +240,7 @@ fn texts(name: &str, args: &Arguments<'_>) -> Answer {
             }
         }
         "trunc" => Value::text(trunc(args.int(0)?, args.text(1)?)),
-        "substr" => Value::text(substr(args.int(0)?, args.int(1)?, args.text(2)?)),
+        "substr" => Value::text(substr(args.int(0)?, args.int(1)?, args.text(2)?)?),
         "alignLeft" | "alignRight" => {
             Value::text(align(args.int(0)?, args.text(1)?, name == "alignLeft")?)
         }
@@ -331,29 +331,45 @@ fn title(text: &str) -> String {
 }
 
 /// The first `count` characters, or the last `-count`.
-fn trunc(count: i64, text: &str) -> String {
-    let chars: Vec<char> = text.chars().collect();
-    let len = chars.len() as i64;
-    if count < 0 && len + count > 0 {
-        chars[(len + count) as usize..].iter().collect()
-    } else if count >= 0 && len > count {
-        chars[..count as usize].iter().collect()
-    } else {
-        text.to_owned()
+/// Text of bytes, of which those that are cut off their character become U+FFFD each.
+fn text_of(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(std::iter::repeat_n('\u{fffd}', chunk.invalid().len()));
     }
+    text
 }
 
-fn substr(start: i64, end: i64, text: &str) -> String {
-    let chars: Vec<char> = text.chars().collect();
-    let at = |i: i64| (i.max(0) as usize).min(chars.len());
+/// In bytes, like all of this library's functions.
+fn trunc(count: i64, text: &str) -> String {
+    let (bytes, len) = (text.as_bytes(), text.len() as i64);
+    if count < 0 && len + count > 0 {
+        return text_of(&bytes[(len + count) as usize..]);
+    }
+    if (0..len).contains(&count) {
+        return text_of(&bytes[..count as usize]);
+    }
+    text.to_owned()
+}
+
+fn substr(start: i64, end: i64, text: &str) -> Result<String, String> {
+    let (bytes, len) = (text.as_bytes(), text.len() as i64);
+    let beyond = |bounds: String| format!("runtime error: slice bounds out of range {bounds}");
     if start < 0 {
-        return chars[..at(end)].iter().collect();
+        if end > len {
+            return Err(beyond(format!("[:{end}] with length {len}")));
+        }
+        if end < 0 {
+            return Err(beyond(format!("[:{end}]")));
+        }
+        return Ok(text_of(&bytes[..end as usize]));
     }
-    let from = at(start);
-    if end < 0 || end > chars.len() as i64 {
-        return chars[from..].iter().collect();
+    let end = if end < 0 || end > len { len } else { end };
+    if start > end {
+        return Err(beyond(format!("[{start}:{end}]")));
     }
-    chars[from..at(end).max(from)].iter().collect()
+    Ok(text_of(&bytes[start as usize..end as usize]))
 }
 
 fn align(count: i64, text: &str, is_left: bool) -> Result<String, String> {

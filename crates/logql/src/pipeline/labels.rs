@@ -166,6 +166,16 @@ impl LineLabels {
         self.deleted.push(name.to_owned());
     }
 
+    /// Takes what was added of a category.
+    pub(crate) fn take(self, category: Category) -> Vec<(String, String)> {
+        let [stream, metadata, parsed] = self.added;
+        match category {
+            Category::Stream => stream,
+            Category::Metadata => metadata,
+            Category::Parsed => parsed,
+        }
+    }
+
     /// Notes an error; a parser's beats earlier ones.
     pub(crate) fn set_error(&mut self, kind: &str, details: &str) {
         kind.clone_into(&mut self.error);

@@ -137,6 +137,8 @@ fn answer(called: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Opti
     let mut response = called.ok()?;
     let status = response.status().as_u16();
     let body = response.body_mut().with_config().limit(256 << 20);
-    let text = body.read_to_string().ok()?;
+    // A peer may send what is no UTF-8.
+    let bytes = body.read_to_vec().ok()?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
     Some(Answer { status, text })
 }
