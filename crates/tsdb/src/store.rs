@@ -20,8 +20,8 @@ use kittiwake_env::{Clock, FileLock, Fs, FsError, Periodic, Rng};
 use kittiwake_journal::{
     FileMeta, Journal, JournalError, Manifest, ManifestError, ManifestKind, Sequence,
 };
-use kittiwake_model::Matcher;
 use kittiwake_model::delivery::Deliveries;
+use kittiwake_model::{Matcher, TimeRange};
 use parking_lot::{Mutex, RwLock};
 use roaring::RoaringBitmap;
 use twox_hash::XxHash3_128;
@@ -129,6 +129,8 @@ pub struct Stats {
     pub exemplars: u64,
     /// Samples in the head.
     pub head_samples: u64,
+    /// Times of the head's oldest and newest sample.
+    pub head_range: Option<TimeRange>,
     /// Blocks, and their bytes.
     pub blocks: u64,
     /// Bytes of all blocks.
@@ -396,12 +398,15 @@ impl Store {
         let count = |c: &AtomicU64| c.load(Ordering::Relaxed);
         let compactions =
             u64::from(!self.compaction_failed.load(Ordering::Relaxed) && is_compaction_due);
-        let head = state.active.samples()
-            + state
-                .frozen
-                .iter()
-                .map(|f| f.generation.samples())
-                .sum::<u64>();
+        let frozen = state.frozen.iter().map(|f| &f.generation);
+        let (mut head, mut head_range) = (0, None::<TimeRange>);
+        for generation in frozen.chain([&state.active]) {
+            head += generation.samples();
+            head_range = match (head_range, generation.range()) {
+                (Some(a), Some(b)) => Some(TimeRange::new(a.start.min(b.start), a.end.max(b.end))),
+                (a, b) => a.or(b),
+            };
+        }
         Stats {
             accepted: count(&self.counters.accepted),
             repeated: count(&self.counters.repeated),
@@ -411,6 +416,7 @@ impl Store {
             series: state.registry.len() as u64,
             exemplars: self.exemplars.lock().len() as u64,
             head_samples: head,
+            head_range,
             blocks: state.blocks.len() as u64,
             block_bytes: state.blocks.iter().map(|b| b.block.size_bytes()).sum(),
             log_bytes: self.journal.bytes(),

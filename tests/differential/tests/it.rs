@@ -24,7 +24,7 @@ mod tree;
 use std::collections::BTreeMap;
 
 use compare::{Kind, Order, compare, kind};
-use data::{Data, END_MS, START_MS};
+use data::{Body, Data, END_MS, START_MS};
 use generate::{Generator, wanted};
 use harness::{Answer, Api, Prometheus, Random, Server, oracle};
 use tree::{Gives, Node};
@@ -33,6 +33,14 @@ const REMOTE_WRITE: [(&str, &str); 3] = [
     ("content-type", "application/x-protobuf"),
     ("content-encoding", "snappy"),
     ("x-prometheus-remote-write-version", "0.1.0"),
+];
+const REMOTE_WRITE_2: [(&str, &str); 3] = [
+    (
+        "content-type",
+        "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+    ),
+    ("content-encoding", "snappy"),
+    ("x-prometheus-remote-write-version", "2.0.0"),
 ];
 const FEATURES: &str = "--enable-feature=promql-experimental-functions,promql-binop-fill-modifiers,st-storage,use-start-timestamps";
 /// Queries unless `DIFF_QUERIES` says otherwise, and their seed.
@@ -152,9 +160,14 @@ fn when(random: &mut Random, node: &Node) -> When {
     When::Range(start, end.min(END_MS).max(start), step)
 }
 
-fn load(api: &Api, requests: &[Vec<u8>]) {
+fn load(api: &Api, requests: &[Body]) {
     for body in requests {
-        let answer = api.post("/api/v1/write", &REMOTE_WRITE, body).unwrap();
+        let headers = if body.version == 1 {
+            REMOTE_WRITE
+        } else {
+            REMOTE_WRITE_2
+        };
+        let answer = api.post("/api/v1/write", &headers, &body.bytes).unwrap();
         assert!(answer.status < 300, "{}: {}", answer.status, answer.text);
     }
 }
