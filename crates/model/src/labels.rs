@@ -125,7 +125,14 @@ impl Labels {
 
     /// The value of a label.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.iter().find(|(n, _)| *n == name).map(|(_, v)| v)
+        let mut at = 0;
+        loop {
+            let (one, next) = read_bytes(&self.0, at)?;
+            if one == name.as_bytes() {
+                return read_str(&self.0, next).map(|(value, _)| value);
+            }
+            at = read_bytes(&self.0, next)?.1;
+        }
     }
 
     /// The value of the label `__name__`.

@@ -3,17 +3,18 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use kittiwake_journal::{FileMeta, JournalError, Manifest, Sequence};
 use kittiwake_model::Columns;
+use kittiwake_model::delivery::Deliveries;
 use kittiwake_model::labels::METRIC_NAME;
 
 use crate::block::{Block, BlockWriter};
 use crate::compaction::{self, Input};
 use crate::dictionary::{DictionaryBuilder, NAMELESS};
-use crate::head::Pinned;
-use crate::registry::{NONE, PairRef, SeriesRef};
+use crate::head::{Accepted, Generation, Pinned, Sample};
+use crate::registry::{NONE, PairRef, Registry, SeriesRef};
 use crate::store::{Frozen, MANIFEST, NONE_YET, Newest, OpenError, Placed, State, Store, Writer};
 use crate::tiers::{Aggregate, Tier};
 use crate::wal::{self, Replayed};
@@ -457,18 +458,32 @@ impl Store {
         Ok(())
     }
 
-    /// Reads the log from where blocks do not have it. One thread reads and decodes while this
-    /// one applies: nothing can be answered before all is.
+    /// Reads the log from where blocks do not have it. One thread reads and decodes, this one
+    /// makes series known, a third appends samples: nothing can be answered before all is done.
     pub(crate) fn replay(&self) -> Result<(), OpenError> {
         let from = self.manifest.lock().flushed;
         let mut writer = self.writer.lock();
         let mut state = self.state.write();
         let mut known = Known::default();
+        let active = Arc::clone(&state.active);
+        let Writer {
+            newest, deliveries, ..
+        } = &mut *writer;
         std::thread::scope(|scope| {
-            let (sender, frames) = std::sync::mpsc::sync_channel(FRAMES_AHEAD);
+            let (sender, frames) = sync_channel(FRAMES_AHEAD);
             scope.spawn(move || self.decode_log(from, &sender));
+            let (appender, samples) = sync_channel::<Samples>(FRAMES_AHEAD);
+            scope.spawn(move || {
+                for samples in samples {
+                    samples.append(newest, &active);
+                }
+            });
             for frame in frames {
-                self.apply(&mut writer, &mut state, &mut known, frame?);
+                let mut frame = frame?;
+                let samples = self.apply(&mut state, &mut known, &mut frame);
+                restore_deliveries(deliveries, frame);
+                // It ends with the channel, not before.
+                let _ = appender.send(samples);
             }
             Ok::<(), OpenError>(())
         })?;
@@ -515,103 +530,126 @@ impl Store {
         }
     }
 
-    fn apply(
-        &self,
-        writer: &mut Writer,
-        state: &mut State,
-        known: &mut Known,
-        mut replayed: Replayed,
-    ) {
-        for (number, name, value) in replayed.pairs {
-            let held = state.registry.hold(&name, &value);
+    /// Makes known what a frame introduces, and gives its samples.
+    fn apply(&self, state: &mut State, known: &mut Known, replayed: &mut Replayed) -> Samples {
+        let registry = &mut state.registry;
+        for (number, name, value) in replayed.pairs.drain(..) {
+            let held = registry.hold(&name, &value);
             if let Some(before) = known.pairs.put(number, held) {
-                state.registry.let_go(before);
+                registry.let_go(before);
             }
         }
         let (mut of_set, mut start) = (Vec::new(), 0);
-        for (number, end) in replayed.sets {
+        for (number, end) in replayed.sets.drain(..) {
             let named = &replayed.set_pairs[start..end];
             start = end;
             of_set.clear();
             of_set.extend(named.iter().filter_map(|p| known.pairs.get(*p)));
             // After damage a pair can be unknown, and then the set is.
             let is_whole = of_set.len() == named.len();
-            let set = is_whole.then(|| state.registry.hold_set(&of_set)).flatten();
+            let set = is_whole.then(|| registry.hold_set(&of_set)).flatten();
             known.sets.put(number, set.unwrap_or(NONE));
         }
-        for (number, name, set) in replayed.members {
+        let mut others = Vec::new();
+        for (number, name, set) in replayed.members.drain(..) {
             let held = name.map(|n| known.pairs.get(n));
-            let set = known.sets.get(set);
             let is_known = held != Some(None);
-            let series = set.filter(|_| is_known).map(|set| (held.flatten(), set));
-            restore(writer, state, number, series);
+            let set = known.sets.get(set).filter(|_| is_known);
+            let series = set.map(|set| (held.flatten(), set));
+            restore(registry, &mut others, number, series);
         }
         start = 0;
-        for (number, end) in replayed.series {
+        for (number, end) in replayed.series.drain(..) {
             let named = &replayed.series_pairs[start..end];
             start = end;
             let mut name = None;
             of_set.clear();
             for held in named.iter().filter_map(|p| known.pairs.get(*p)) {
-                if state.registry.pair(held).0 == METRIC_NAME {
+                if registry.pair(held).0 == METRIC_NAME {
                     name = Some(held);
                 } else {
                     of_set.push(held);
                 }
             }
             let is_whole = of_set.len() + usize::from(name.is_some()) == named.len();
-            let set = is_whole.then(|| state.registry.hold_set(&of_set)).flatten();
-            restore(writer, state, number, set.map(|set| (name, set)));
+            let set = is_whole.then(|| registry.hold_set(&of_set)).flatten();
+            restore(registry, &mut others, number, set.map(|set| (name, set)));
         }
-        replayed
-            .samples
-            .retain(|s| state.registry.hash(s.series).is_some());
-        for one in &replayed.samples {
-            let sample = crate::head::Sample::of(&replayed.columns, one.at as usize);
-            if sample.time_ms > writer.newest_of(one.series).time_ms {
-                let newest = Newest {
-                    time_ms: sample.time_ms,
-                    bits: sample.bits(),
-                };
-                writer.set_newest(one.series, newest);
-            }
-        }
-        state.active.append(&replayed.samples, &replayed.columns);
+        let mut accepted = std::mem::take(&mut replayed.samples);
+        accepted.retain(|s| registry.hash(s.series).is_some());
         let mut exemplars = self.exemplars.lock();
-        for (series, exemplar) in replayed.exemplars {
-            if state.registry.hash(series).is_some() && !exemplars.is_repeat(series, &exemplar) {
+        for (series, exemplar) in replayed.exemplars.drain(..) {
+            if registry.hash(series).is_some() && !exemplars.is_repeat(series, &exemplar) {
                 exemplars.push(series, exemplar, self.options.exemplars_max);
             }
         }
-        let mut known = self.metadata.lock();
-        for (name, metadata) in replayed.metadata {
-            known.put(name, metadata);
+        let mut metadata = self.metadata.lock();
+        for (name, of_name) in replayed.metadata.drain(..) {
+            metadata.put(name, of_name);
         }
-        for (sender, mark, frames) in replayed.deliveries {
-            writer.deliveries.restore(sender, mark, frames);
-        }
-        if let Some(origin) = replayed.origin {
-            writer
-                .deliveries
-                .stored(&origin.sender, origin.frame, origin.first);
+        Samples {
+            others,
+            accepted,
+            columns: std::mem::take(&mut replayed.columns),
         }
     }
 }
 
-/// Makes a series known by its metric name and set; without a set it is not known.
+fn restore_deliveries(deliveries: &mut Deliveries, replayed: Replayed) {
+    for (sender, mark, frames) in replayed.deliveries {
+        deliveries.restore(sender, mark, frames);
+    }
+    if let Some(origin) = replayed.origin {
+        deliveries.stored(&origin.sender, origin.frame, origin.first);
+    }
+}
+
+/// The samples of a frame that is replayed.
+struct Samples {
+    /// Numbers that other series had before this frame.
+    others: Vec<SeriesRef>,
+    accepted: Vec<Accepted>,
+    columns: Columns,
+}
+
+impl Samples {
+    fn append(&self, newest: &mut Vec<Newest>, active: &Generation) {
+        for number in &self.others {
+            if let Some(newest) = newest.get_mut(*number as usize) {
+                *newest = NONE_YET;
+            }
+        }
+        for one in &self.accepted {
+            let sample = Sample::of(&self.columns, one.at as usize);
+            let index = one.series as usize;
+            if newest.len() <= index {
+                newest.resize(index + 1, NONE_YET);
+            }
+            if sample.time_ms > newest[index].time_ms {
+                newest[index] = Newest {
+                    time_ms: sample.time_ms,
+                    bits: sample.bits(),
+                };
+            }
+        }
+        active.append(&self.accepted, &self.columns);
+    }
+}
+
+/// Makes a series known by its metric name and set; without a set it is not known. A number
+/// that had another series before is added to `others`.
 fn restore(
-    writer: &mut Writer,
-    state: &mut State,
+    registry: &mut Registry,
+    others: &mut Vec<SeriesRef>,
     number: SeriesRef,
     series: Option<(Option<PairRef>, u32)>,
 ) {
-    let registry = &mut state.registry;
     let before = registry.hash(number);
     if !series.is_some_and(|(name, set)| registry.restore(number, name, set)) {
         registry.remove(number);
     }
-    if before != registry.hash(number) {
-        writer.set_newest(number, NONE_YET);
+    if before.is_some() && before != registry.hash(number) {
+        others.push(number);
     }
 }
 

@@ -78,8 +78,9 @@ struct Cursor {
     scratch: Scratch,
 }
 
-/// Below so many samples in its pages it is not worth it to read on several threads.
-const SPLIT_SAMPLES: usize = 32 << 10;
+/// Below so many samples it is not worth it to read on several threads. Those that share pages
+/// with them count little: often they are decoded already.
+const SPLIT_SAMPLES: usize = 64 << 10;
 /// Series that stay together when they are shared out: neighbours have pages in one group.
 const SPLIT_SERIES: usize = 32;
 
@@ -519,7 +520,7 @@ impl Cursor {
             Part::Head(_, _, pinned) => pinned.samples(),
             Part::Block(at, series) => {
                 let index = self.pins.blocks[at as usize].index.as_ref();
-                index.map_or(0, |i| i.samples_within(series, self.pins.wanted.range))
+                index.map_or(0, |i| i.samples_about(series, self.pins.wanted.range))
             }
         });
         samples.sum()

@@ -86,6 +86,25 @@ impl Index {
         (name, self.sets[series as usize])
     }
 
+    /// About the samples of a series in the range, with a share of those that are decoded with
+    /// them.
+    pub(crate) fn samples_about(&self, series: u32, range: TimeRange) -> usize {
+        let columns = self.pages_of(series).iter();
+        let columns = columns.map(|p| &self.columns[p.column as usize]);
+        let about = columns.map(|c| {
+            let own = c.range;
+            let end = own.end.min(range.end).saturating_add(1);
+            let within = end.saturating_sub(own.start.max(range.start)).max(0) as f64;
+            if within == 0.0 {
+                return 0;
+            }
+            let share = within / (own.end.saturating_sub(own.start) as f64 + 1.0);
+            let samples = f64::from(c.samples);
+            (samples * share.min(1.0) + samples / 16.0) as usize
+        });
+        about.sum()
+    }
+
     /// The metric names as numbers of texts, ascending.
     pub(crate) fn names(&self) -> impl Iterator<Item = u32> {
         let mut names: Vec<u32> = self.runs.iter().map(|r| r.name).collect();
