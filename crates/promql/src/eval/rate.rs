@@ -14,13 +14,18 @@ use crate::ast::Place;
 
 /// Whether a counter began anew between two samples, by the times at which counting began.
 pub(super) fn is_start_reset(start_before: i64, before: i64, start: i64, time: i64) -> bool {
-    if start == 0 || start >= time || start < before {
+    if start == start_before || start == 0 || start >= time || start < before {
         return false;
     }
     if start > before {
         return true;
     }
     start_before <= before && start_before != 0 && start_before != before
+}
+
+/// Whether a counter began anew after a time at which there need be no sample.
+pub(super) fn is_start_reset_after(after: i64, start: i64, time: i64) -> bool {
+    start > after && time > after && is_start_reset(after, after, start, time)
 }
 
 /// Whether a sample says that its counting began before the sample before it, but not when that
