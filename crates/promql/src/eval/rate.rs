@@ -14,7 +14,7 @@ use crate::ast::Place;
 
 /// Whether a counter began anew between two samples, by the times at which counting began.
 pub(super) fn is_start_reset(start_before: i64, before: i64, start: i64, time: i64) -> bool {
-    if start == start_before || start == 0 || start >= time || start < before {
+    if start == 0 || start >= time || start < before {
         return false;
     }
     if start > before {
