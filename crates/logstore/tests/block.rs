@@ -244,3 +244,47 @@ fn letters(mut n: u64) -> String {
     }
     text
 }
+
+/// Bytes that later builds must read as they are. The lines have every kind of column.
+#[test]
+fn golden_bytes_are_read() {
+    let texts: Vec<String> = (0..80_u64)
+        .map(|n| match n % 4 {
+            0 => format!(
+                "10.0.0.{n} - \"GET /items?id={} HTTP/1.1\" {:05} rt=0.{:03}",
+                n * 7919,
+                n,
+                n * 9
+            ),
+            1 => format!(
+                "{{\"trace\":\"{:016x}\",\"level\":\"{}\",\"msg\":\"user {n} took {} ms\"}}",
+                n.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+                ["info", "warn"][(n / 4 % 2) as usize],
+                n * n
+            ),
+            2 => format!(
+                "level=info user={} item=u{n} size={n}.{n}",
+                letters(n * n * n)
+            ),
+            _ => format!("word {} here", letters(n * n + 30)),
+        })
+        .collect();
+    let lines = of(texts.iter().map(String::as_str));
+    let mut scratch = Scratch::default();
+    let encoded = encode(&lines, &mut scratch).unwrap();
+    let golden = include_bytes!("block-2.golden");
+    if std::env::var_os("GOLDEN_WRITE").is_some() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/block-2.golden");
+        std::fs::write(path, encoded.bytes).unwrap();
+        return;
+    }
+    let head = &golden[..encoded.head_bytes];
+    let read = Reader::open(golden.as_slice(), head, lines.len())
+        .unwrap()
+        .lines()
+        .unwrap();
+    assert!(read == lines);
+    // As they are written today. A change of the encoder may change this file; a build that no
+    // longer reads the old one may not.
+    assert_eq!(encoded.bytes, golden);
+}

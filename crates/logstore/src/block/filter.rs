@@ -102,28 +102,23 @@ fn of_group(group: &Group, pattern: Pattern<'_>) -> Verdict {
     }
 }
 
-/// The values that have a pattern.
-pub(super) fn find(values: &Values, len: usize, pattern: Pattern<'_>) -> Rows {
-    let mut found = Rows::none(len);
+/// Those of some values that have a pattern.
+pub(super) fn find(values: &Values, within: &Rows, pattern: Pattern<'_>) -> Rows {
+    let mut found = Rows::none(within.len());
     let mut buffer = Vec::new();
     if let Values::Dictionary { distinct, numbers } = values {
-        let accepts = |value: &[u8]| {
-            let mut value = value.to_vec();
-            pattern.accepts(&mut value)
-        };
+        let accepts = |value: &[u8]| pattern.accepts(&mut value.to_vec());
         let accepted: Vec<bool> = distinct.iter().map(accepts).collect();
-        for (row, number) in numbers.iter().enumerate() {
-            if accepted[*number as usize] {
-                found.insert(row);
-            }
+        for place in within.iter().filter(|p| accepted[numbers[*p] as usize]) {
+            found.insert(place);
         }
         return found;
     }
-    for row in 0..len {
+    for place in within.iter() {
         buffer.clear();
-        values.append(row, &mut buffer);
+        values.append(place, &mut buffer);
         if pattern.accepts(&mut buffer) {
-            found.insert(row);
+            found.insert(place);
         }
     }
     found

@@ -4,7 +4,7 @@ use kittiwake_journal::bytes::Reader as Bytes;
 use kittiwake_model::LineFilter;
 use regex::Regex;
 
-use super::chunks::{Chunks, Unzstd};
+use super::chunks::{Chunks, decompress};
 use super::directory::{Column, Group, Parser};
 use super::encode::{PLAIN, TEMPLATES};
 use super::filter;
@@ -42,9 +42,9 @@ impl<S: Source> Reader<S> {
         if encoding != PLAIN && encoding != TEMPLATES {
             return Err(BlockError::Encoding(encoding));
         }
-        let mut chunks = Chunks::open(source, Unzstd::new()?, head.len(), &mut reader)?;
+        let chunks = Chunks::open(source, head.len(), &mut reader)?;
         let len = usize::try_from(reader.uvarint()?).unwrap_or(usize::MAX);
-        let directory = chunks.zstd.decompress(&head[reader.position()..], len)?;
+        let directory = decompress(&head[reader.position()..], len)?;
         let mut parser = Parser::new(&directory);
         let root = if encoding == PLAIN {
             Group::plain(parser.column(rows, true)?, rows)
@@ -130,8 +130,13 @@ impl<S: Source> Reader<S> {
 
     /// Those of some rows that have a pattern.
     fn find(&mut self, pattern: Pattern<'_>, within: &Rows) -> Result<Rows, S::Error> {
+        let candidates = self.candidates(within)?;
         let mut found = Vec::new();
-        for number in 0..self.root.templates.len() {
+        for (number, candidates) in candidates.iter().enumerate() {
+            if candidates.is_empty() {
+                found.push(Of::None);
+                continue;
+            }
             let template = &self.root.templates[number];
             let columns = &template.columns;
             let judge = |slot: usize, demand: Pattern<'_>| filter::judge(&columns[slot], demand);
@@ -140,12 +145,12 @@ impl<S: Source> Reader<S> {
                 Ways::Yes => Of::All,
                 Ways::Unknown => Of::Unknown,
                 Ways::Some(ways) => {
-                    let mut texts = Rows::none(template.texts);
+                    let mut texts = Rows::none(candidates.len());
                     for way in ways {
-                        let mut meets = Rows::all(texts.len());
+                        let mut meets = candidates.clone();
                         for (slot, demand) in way {
                             let values = self.values(number, slot)?;
-                            meets.intersect(&filter::find(values, texts.len(), demand));
+                            meets = filter::find(values, &meets, demand);
                         }
                         texts.unite(&meets);
                     }
@@ -155,6 +160,21 @@ impl<S: Source> Reader<S> {
             found.push(texts);
         }
         self.rows_of(&found, pattern, within)
+    }
+
+    /// Per template its texts that are among some rows.
+    fn candidates(&mut self, rows: &Rows) -> Result<Vec<Rows>, S::Error> {
+        let templates = self.root.templates.iter().map(|t| t.texts);
+        if rows.count() == self.rows {
+            return Ok(templates.map(Rows::all).collect());
+        }
+        let mut candidates: Vec<Rows> = templates.map(Rows::none).collect();
+        let places = self.places()?;
+        for row in rows.iter() {
+            let (template, place) = places[row];
+            candidates[template as usize].insert(place as usize);
+        }
+        Ok(candidates)
     }
 
     /// From texts of templates to rows.

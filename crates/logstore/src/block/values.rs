@@ -129,12 +129,12 @@ impl Values {
                 decimals,
                 numbers,
             } => {
-                let mut decimals = ints(decimals, chunks)?;
+                let decimals = match decimals.constant() {
+                    Some(0) => Vec::new(),
+                    _ => ints(decimals, chunks)?,
+                };
                 if decimals.iter().any(|d| *d > DIGITS_MAX as u64) {
                     return Err(BlockError::Damaged("a number of too many decimals").into());
-                }
-                if decimals.iter().all(|d| *d == 0) {
-                    decimals = Vec::new();
                 }
                 Self::Number {
                     affixes: affixes.clone(),
