@@ -5,6 +5,7 @@ use kittiwake_journal::bytes::Reader;
 use super::BlockError;
 use super::chunks::Place;
 use super::column::{CONSTANT, DICTIONARY, DIGITS_MAX, GROUP, HEX, IPV4, NUMBER, TEXT};
+use super::fields::Format;
 use super::ints::Ints;
 use super::split::VALUE;
 use super::values::Texts;
@@ -28,6 +29,7 @@ impl Group {
                 text: vec![VALUE],
                 texts,
                 columns: vec![column],
+                format: None,
             }],
             numbers: Ints::all(0),
         }
@@ -41,6 +43,8 @@ pub(super) struct Template {
     pub(super) texts: usize,
     /// A column for each slot.
     pub(super) columns: Vec<Column>,
+    /// What all its lines are written in, when they have fields.
+    pub(super) format: Option<Format>,
 }
 
 /// What is around the numbers of a column.
@@ -114,6 +118,7 @@ impl<'a> Parser<'a> {
                 text,
                 texts,
                 columns: Vec::new(),
+                format: None,
             });
         }
         if left > 0 {
@@ -133,6 +138,9 @@ impl<'a> Parser<'a> {
             for _ in 0..slots {
                 let column = self.column(template.texts, is_inner)?;
                 template.columns.push(column);
+            }
+            if !is_inner {
+                template.format = Format::of_code(self.reader.u8()?);
             }
         }
         Ok(Group { templates, numbers })

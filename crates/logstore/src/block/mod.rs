@@ -16,6 +16,7 @@ mod chunks;
 mod column;
 mod directory;
 mod encode;
+mod fields;
 mod filter;
 mod group;
 mod ints;
@@ -28,6 +29,7 @@ mod split;
 mod values;
 
 pub use encode::{Encoded, Scratch, encode};
+pub use fields::{Field, Format};
 pub use index::Tokens;
 pub use reader::Reader;
 pub use rows::Rows;

@@ -7,6 +7,7 @@ use regex::Regex;
 use super::chunks::{Chunks, decompress};
 use super::directory::{Column, Group, Parser};
 use super::encode::{PLAIN, TEMPLATES};
+use super::fields::{self, Field, Format};
 use super::filter;
 use super::literal::Required;
 use super::pattern::{Pattern, Ways, parts, ways};
@@ -100,6 +101,51 @@ impl<S: Source> Reader<S> {
             rows.subtract(&found);
         } else {
             rows.intersect(&found);
+        }
+        Ok(())
+    }
+
+    /// Calls back with a field of each of some rows, in their order. `name` is that of a label.
+    pub fn field(
+        &mut self,
+        format: Format,
+        name: &str,
+        rows: &Rows,
+        mut call: impl FnMut(usize, Field<'_>),
+    ) -> Result<(), S::Error> {
+        // Per template the slot that has the field; none where the lines must be looked at.
+        let mut slots: Vec<Option<Option<usize>>> = Vec::new();
+        for (number, candidates) in self.candidates(rows)?.iter().enumerate() {
+            let template = &self.root.templates[number];
+            let fields = if template.format == Some(format) {
+                fields::of_template(&template.text)
+            } else {
+                None
+            };
+            let place = fields.map(|(_, slots)| slots.iter().position(|s| s.name == name));
+            if let (Some(Some(slot)), false) = (place, candidates.is_empty()) {
+                self.values(number, slot)?;
+            }
+            slots.push(place);
+        }
+        self.places()?;
+        let mut value = Vec::new();
+        for row in rows.iter() {
+            let places = self.places.as_deref().unwrap_or_default();
+            let (template, place) = places[row];
+            let field = match slots[template as usize] {
+                None => Field::Unknown,
+                Some(None) => Field::Absent,
+                Some(Some(slot)) => {
+                    value.clear();
+                    if let Some(values) = &self.values[template as usize][slot] {
+                        values.append(place as usize, &mut value);
+                    }
+                    let damaged = BlockError::Damaged("text is not UTF-8");
+                    Field::Value(str::from_utf8(&value).map_err(|_| damaged)?)
+                }
+            };
+            call(row, field);
         }
         Ok(())
     }
