@@ -307,7 +307,7 @@ fn many_users_many_words_and_no_words_at_all() {
     assert_eq!(found, (0..200).collect::<Vec<_>>());
     reader
         .field(Format::Json, "d", &all, |_, field| {
-            assert_eq!(field, Field::Absent)
+            assert_eq!(field, Field::Absent);
         })
         .unwrap();
     assert_round_trip(&of(std::iter::repeat_n("", 8192)));
