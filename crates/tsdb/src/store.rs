@@ -30,7 +30,7 @@ use crate::block::{Block, BlockCache, BlockError};
 use crate::cache::Cache;
 use crate::exemplars::{Exemplars, MetadataTable};
 use crate::head::{Accepted, Generation};
-use crate::registry::{PairRef, Registry, SeriesRef};
+use crate::registry::{NONE, Registry, SeriesRef};
 use crate::tombstones::{self, Tombstone, TombstoneError};
 use crate::wal::Frame;
 
@@ -47,6 +47,9 @@ pub struct Options {
     pub retention_ms: i64,
     /// Blocks that are kept, in bytes; beyond it the oldest go. 0 keeps all.
     pub retention_bytes: u64,
+    /// How long what windows of 5 minutes and of 1 hour keep of samples that have expired is
+    /// kept, in ms, each counted from the samples' time; 0 where there is no such tier.
+    pub downsampled_ms: [i64; 2],
     /// Series that are kept for less long than the others: matchers, and how long in ms.
     pub retention_of: Vec<(Vec<Matcher>, i64)>,
     /// How much older than its series' newest a sample may be, in ms, when its sender does
@@ -71,6 +74,7 @@ impl Default for Options {
         Self {
             retention_ms: 30 * 86_400_000,
             retention_bytes: 0,
+            downsampled_ms: [0; 2],
             retention_of: Vec::new(),
             out_of_order_ms: 600_000,
             flush_interval_ms: 1_800_000,
@@ -172,13 +176,14 @@ pub(crate) struct Writer {
 pub(crate) struct Logged {
     series: Vec<u64>,
     pairs: RoaringBitmap,
-    scratch: Vec<PairRef>,
+    sets: RoaringBitmap,
 }
 
 impl Logged {
     pub(crate) fn clear(&mut self) {
         self.series.clear();
         self.pairs.clear();
+        self.sets.clear();
     }
 
     /// Puts into a frame what it needs to name a series.
@@ -195,15 +200,25 @@ impl Logged {
     }
 
     fn introduce_new(&mut self, frame: &mut Frame, registry: &Registry, series: SeriesRef) {
-        self.scratch.clear();
-        for pair in registry.pairs_of(series) {
+        let (name, set) = registry.name_and_set(series);
+        let name = (name != NONE).then_some(name);
+        let mut pair = |frame: &mut Frame, pair| {
             if self.pairs.insert(pair) {
                 let (name, value) = registry.pair(pair);
                 frame.pair(pair, name, value);
             }
-            self.scratch.push(pair);
+        };
+        if let Some(name) = name {
+            pair(frame, name);
         }
-        frame.series(series, &self.scratch);
+        if self.sets.insert(set) {
+            let pairs = registry.set_pairs(set);
+            for one in pairs {
+                pair(frame, *one);
+            }
+            frame.set(set, pairs);
+        }
+        frame.member(series, name, set);
     }
 }
 
@@ -289,7 +304,7 @@ impl Store {
         };
         let counters = Counters::default();
         manifest.remove_leftovers(fs.as_ref(), &dir)?;
-        let cache = Cache::new(options.cache_bytes);
+        let cache = Cache::new(options.cache_bytes, manifest.key);
         let tombstones = Arc::new(tombstones::read(fs.as_ref(), &dir)?);
         let (blocks, damaged) = manifest.open_files(
             fs.as_ref(),

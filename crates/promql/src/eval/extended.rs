@@ -8,7 +8,7 @@ use kittiwake_vector::Series;
 
 use super::range_call::{Outcome, RangeCall, Window};
 use super::rate::{add, subtract};
-use super::select::{HistogramPoint, Raw, split};
+use super::select::{Buckets, HistogramPoint, Raw, split};
 use super::{Evaluator, Findings};
 use crate::annotations::Annotations;
 use crate::ast::{Edges, Place, Selector};
@@ -276,7 +276,14 @@ impl Evaluator<'_> {
         let lookback = self.query.options.lookback_ms;
         let look = self.look(&selector.shift)?;
         let hint = SelectHint::default();
-        let mut reader = self.open(&selector.matchers, look, lookback, lookback, hint, false)?;
+        let mut reader = self.open(
+            &selector.matchers,
+            look,
+            lookback,
+            lookback,
+            hint,
+            Buckets::Kept,
+        )?;
         let mut all = Vec::new();
         while let Some((labels, columns)) = reader.next()? {
             let series = self.smooth(labels, columns, look, selector.place, findings);
@@ -297,7 +304,7 @@ impl Evaluator<'_> {
         place: Place,
         findings: &mut Findings,
     ) -> Series {
-        let raw = split(labels, columns, false);
+        let raw = split(labels, columns, Buckets::Kept);
         let lookback = self.query.options.lookback_ms;
         let metric = raw.labels.metric_name().unwrap_or("").to_owned();
         let mut series = Series::of(raw.labels.clone(), vec![stale_nan(); self.steps.count]);

@@ -73,7 +73,7 @@ impl Node {
         tags
     }
 
-    fn children(&self) -> impl Iterator<Item = &Self> {
+    pub fn children(&self) -> impl Iterator<Item = &Self> {
         self.parts.iter().filter_map(|part| match part {
             Part::Text(_) => None,
             Part::Child(node) => Some(node),
