@@ -106,9 +106,10 @@ impl<'a> Parser<'a> {
 
     /// The group of `texts` texts. A group within a group holds none itself.
     pub(super) fn group(&mut self, texts: usize, is_inner: bool) -> Result<Group, BlockError> {
-        let mut templates = Vec::new();
+        let count = self.reader.count(2)?;
+        let mut templates = Vec::with_capacity(count.min(1024));
         let mut left = texts;
-        for _ in 0..self.reader.count(2)? {
+        for _ in 0..count {
             let text = self.reader.bytes()?.to_vec();
             let texts = usize::try_from(self.reader.uvarint()?).unwrap_or(usize::MAX);
             left = left.checked_sub(texts).ok_or(BlockError::Damaged(
@@ -135,6 +136,7 @@ impl<'a> Parser<'a> {
             if self.slots > SLOTS_MAX {
                 return Err(BlockError::Damaged("more slots than a block can have"));
             }
+            template.columns.reserve(slots);
             for _ in 0..slots {
                 let column = self.column(template.texts, is_inner)?;
                 template.columns.push(column);

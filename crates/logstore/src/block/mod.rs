@@ -14,6 +14,7 @@ pub mod token;
 
 mod chunks;
 mod column;
+mod digits;
 mod directory;
 mod encode;
 mod fields;

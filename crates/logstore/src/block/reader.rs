@@ -1,5 +1,7 @@
 //! Bytes to lines, and filters decided on the columns.
 
+use std::sync::Arc;
+
 use kittiwake_journal::bytes::Reader as Bytes;
 use kittiwake_model::LineFilter;
 use regex::Regex;
@@ -11,19 +13,24 @@ use super::fields::{self, Field, Format};
 use super::filter;
 use super::literal::Required;
 use super::pattern::{Pattern, Ways, parts, ways};
-use super::values::{Values, append, places};
+use super::values::{Values, append, numbers, places};
 use super::{BlockError, Lines, Rows, Source};
 
 /// Largest text that comes out of a block.
 const TEXT_BYTES_MAX: usize = 64 << 20;
+
+/// A number for each row.
+type Numbers = Arc<[u32]>;
 
 /// Reads a block, column by column as they are needed. What was read is kept.
 pub struct Reader<S> {
     chunks: Chunks<S>,
     rows: usize,
     root: Group,
-    /// Per row its template and its place in there.
-    places: Option<Vec<(u32, u32)>>,
+    /// The template of each row.
+    numbers: Option<Numbers>,
+    /// The place of each row in its template.
+    places: Option<Numbers>,
     /// By template and slot.
     values: Vec<Vec<Option<Values>>>,
 }
@@ -56,6 +63,7 @@ impl<S: Source> Reader<S> {
         Ok(Self {
             chunks,
             rows,
+            numbers: None,
             places: None,
             values: root.templates.iter().map(|t| none(&t.columns)).collect(),
             root,
@@ -75,7 +83,7 @@ impl<S: Source> Reader<S> {
     /// The lines of some rows, in their order, one after the other.
     pub fn lines_of(&mut self, rows: &Rows) -> Result<Lines, S::Error> {
         let mut out = Text::default();
-        self.each(rows, |_, line, out: &mut Text| out.push(line), &mut out)?;
+        self.each(rows, |_, line| out.push(line))?;
         Ok(out.finish()?)
     }
 
@@ -128,18 +136,17 @@ impl<S: Source> Reader<S> {
             }
             slots.push(place);
         }
-        self.places()?;
+        let (numbers, places) = self.places()?;
         let mut value = Vec::new();
         for row in rows.iter() {
-            let places = self.places.as_deref().unwrap_or_default();
-            let (template, place) = places[row];
-            let field = match slots[template as usize] {
+            let (template, place) = (numbers[row] as usize, places[row] as usize);
+            let field = match slots[template] {
                 None => Field::Unknown,
                 Some(None) => Field::Absent,
                 Some(Some(slot)) => {
                     value.clear();
-                    if let Some(values) = &self.values[template as usize][slot] {
-                        values.append(place as usize, &mut value);
+                    if let Some(values) = &self.values[template][slot] {
+                        values.append(place, &mut value);
                     }
                     let damaged = BlockError::Damaged("text is not UTF-8");
                     Field::Value(str::from_utf8(&value).map_err(|_| damaged)?)
@@ -215,10 +222,9 @@ impl<S: Source> Reader<S> {
             return Ok(templates.map(Rows::all).collect());
         }
         let mut candidates: Vec<Rows> = templates.map(Rows::none).collect();
-        let places = self.places()?;
+        let (numbers, places) = self.places()?;
         for row in rows.iter() {
-            let (template, place) = places[row];
-            candidates[template as usize].insert(place as usize);
+            candidates[numbers[row] as usize].insert(places[row] as usize);
         }
         Ok(candidates)
     }
@@ -237,34 +243,52 @@ impl<S: Source> Reader<S> {
             return Ok(within.clone());
         }
         let (mut rows, mut unknown) = (Rows::none(self.rows), Rows::none(self.rows));
-        for (row, (template, place)) in self.places()?.iter().enumerate() {
-            match &found[*template as usize] {
-                Of::None => {}
-                Of::All => rows.insert(row),
-                Of::Some(texts) if texts.contains(*place as usize) => rows.insert(row),
-                Of::Some(_) => {}
-                Of::Unknown => unknown.insert(row),
+        if found.iter().all(|of| matches!(of, Of::None | Of::All)) {
+            let is_all: Vec<bool> = found.iter().map(|of| matches!(of, Of::All)).collect();
+            let numbers = self.numbers()?;
+            rows.insert_where(|row| is_all[numbers[row] as usize]);
+        } else {
+            let (numbers, places) = self.places()?;
+            rows.insert_where(|row| match &found[numbers[row] as usize] {
+                Of::None | Of::Unknown => false,
+                Of::All => true,
+                Of::Some(texts) => texts.contains(places[row] as usize),
+            });
+            if found.iter().any(|of| matches!(of, Of::Unknown)) {
+                unknown.insert_where(|row| matches!(found[numbers[row] as usize], Of::Unknown));
             }
         }
         unknown.intersect(within);
         if !unknown.is_empty() {
-            let accept = |row, line: &mut Vec<u8>, rows: &mut Rows| {
+            self.each(&unknown, |row, line| {
                 if pattern.accepts(line) {
                     rows.insert(row);
                 }
                 Ok(())
-            };
-            self.each(&unknown, accept, &mut rows)?;
+            })?;
         }
         rows.intersect(within);
         Ok(rows)
     }
 
-    fn places(&mut self) -> Result<&[(u32, u32)], S::Error> {
-        if self.places.is_none() {
-            self.places = Some(places(&self.root, self.rows, &mut self.chunks)?);
+    fn numbers(&mut self) -> Result<Numbers, S::Error> {
+        if let Some(numbers) = &self.numbers {
+            return Ok(Arc::clone(numbers));
         }
-        Ok(self.places.as_deref().unwrap_or_default())
+        let read: Numbers = numbers(&self.root, self.rows, &mut self.chunks)?.into();
+        self.numbers = Some(Arc::clone(&read));
+        Ok(read)
+    }
+
+    /// The template of each row, and its place in there.
+    fn places(&mut self) -> Result<(Numbers, Numbers), S::Error> {
+        let numbers = self.numbers()?;
+        if let Some(places) = &self.places {
+            return Ok((numbers, Arc::clone(places)));
+        }
+        let found: Numbers = places(&self.root, &numbers)?.into();
+        self.places = Some(Arc::clone(&found));
+        Ok((numbers, found))
     }
 
     fn values(&mut self, template: usize, slot: usize) -> Result<&Values, S::Error> {
@@ -280,41 +304,29 @@ impl<S: Source> Reader<S> {
     }
 
     /// Calls back with the line of each of some rows.
-    fn each<T>(
+    fn each(
         &mut self,
         rows: &Rows,
-        mut call: impl FnMut(usize, &mut Vec<u8>, &mut T) -> Result<(), BlockError>,
-        state: &mut T,
+        mut call: impl FnMut(usize, &mut Vec<u8>) -> Result<(), BlockError>,
     ) -> Result<(), S::Error> {
-        self.places()?;
-        let places = self.places.take().unwrap_or_default();
-        let result = self.load(rows, &places);
-        let result = result.and_then(|()| {
-            let mut line = Vec::new();
-            for row in rows.iter() {
-                let (template, place) = places[row];
-                let text = &self.root.templates[template as usize].text;
-                let columns = self.values[template as usize].iter().flatten();
-                line.clear();
-                append(text, columns, place as usize, &mut line);
-                call(row, &mut line, state)?;
-            }
-            Ok(())
-        });
-        self.places = Some(places);
-        result
-    }
-
-    /// Reads the columns of the templates that some rows have.
-    fn load(&mut self, rows: &Rows, places: &[(u32, u32)]) -> Result<(), S::Error> {
+        let (numbers, places) = self.places()?;
         let mut needed = vec![false; self.root.templates.len()];
         for row in rows.iter() {
-            needed[places[row].0 as usize] = true;
+            needed[numbers[row] as usize] = true;
         }
         for (template, _) in needed.iter().enumerate().filter(|(_, n)| **n) {
             for slot in 0..self.values[template].len() {
                 self.values(template, slot)?;
             }
+        }
+        let mut line = Vec::new();
+        for row in rows.iter() {
+            let template = numbers[row] as usize;
+            let columns = self.values[template].iter().flatten();
+            line.clear();
+            let text = &self.root.templates[template].text;
+            append(text, columns, places[row] as usize, &mut line);
+            call(row, &mut line)?;
         }
         Ok(())
     }
