@@ -216,7 +216,10 @@ proptest! {
                     Field::Unknown => {}
                     Field::Absent => assert!(values.next().is_none(), "{}", lines.line(row)),
                     Field::Value(value) => {
-                        assert_eq!(value, values.next().unwrap().1, "{}", lines.line(row));
+                        // Without quotes a blank ends it.
+                        let end = if writer == 2 { ' ' } else { '\0' };
+                        let written = values.next().unwrap().1.split(end).next();
+                        assert_eq!(Some(value), written, "{}", lines.line(row));
                         assert!(values.next().is_none());
                     }
                 }
