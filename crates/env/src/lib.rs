@@ -21,7 +21,7 @@ mod sim;
 pub use clock::{Clock, RealClock, SimClock};
 pub use error::{FsError, Result};
 pub use fs::{DirEntry, DiskSpace, File, FileLock, Fs, ReadAt, SyncData, TEMPORARY_SUFFIX};
-pub use periodic::Periodic;
+pub use periodic::{Periodic, Waker};
 pub use real::RealFs;
 pub use rng::{Rng, SeededRng, SystemRng};
 pub use sim::{Fault, SimFs};

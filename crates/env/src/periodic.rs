@@ -6,11 +6,44 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+#[derive(Debug, Default)]
+struct Signals {
+    is_stopped: bool,
+    is_woken: bool,
+}
+
+/// Has a [`Periodic`] do its work at once.
+#[derive(Debug, Clone, Default)]
+pub struct Waker(Arc<(Mutex<Signals>, Condvar)>);
+
+impl Waker {
+    /// The work is done as soon as that under way ends.
+    pub fn wake(&self) {
+        self.0.0.lock().is_woken = true;
+        self.0.1.notify_all();
+    }
+
+    fn stop(&self) {
+        self.0.0.lock().is_stopped = true;
+        self.0.1.notify_all();
+    }
+
+    /// Waits for the next work; false when it is not to be done any more.
+    fn wait(&self, every: Duration) -> bool {
+        let mut signals = self.0.0.lock();
+        if !signals.is_stopped && !signals.is_woken {
+            self.0.1.wait_for(&mut signals, every);
+        }
+        signals.is_woken = false;
+        !signals.is_stopped
+    }
+}
+
 /// A thread that does some work at intervals. Dropped, it ends the work under way and is
 /// joined.
 #[derive(Debug)]
 pub struct Periodic {
-    stop: Arc<(Mutex<bool>, Condvar)>,
+    waker: Waker,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -21,20 +54,10 @@ impl Periodic {
         every: Duration,
         mut work: impl FnMut() + Send + 'static,
     ) -> std::io::Result<Self> {
-        let stop = Arc::new((Mutex::new(false), Condvar::new()));
-        let stopping = Arc::clone(&stop);
+        let waker = Waker::default();
+        let waits = waker.clone();
         let body = move || {
-            let (stopped, wake) = &*stopping;
-            loop {
-                {
-                    let mut stopped = stopped.lock();
-                    if !*stopped {
-                        wake.wait_for(&mut stopped, every);
-                    }
-                    if *stopped {
-                        return;
-                    }
-                }
+            while waits.wait(every) {
                 work();
             }
         };
@@ -42,16 +65,20 @@ impl Periodic {
             .name(name.to_owned())
             .spawn(body)?;
         Ok(Self {
-            stop,
+            waker,
             thread: Some(thread),
         })
+    }
+
+    /// What has the work done before its time.
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
     }
 }
 
 impl Drop for Periodic {
     fn drop(&mut self) {
-        *self.stop.0.lock() = true;
-        self.stop.1.notify_all();
+        self.waker.stop();
         if let Some(thread) = self.thread.take() {
             // A panic in there was reported when it happened.
             let _ = thread.join();

@@ -64,6 +64,7 @@ impl LineQuery {
         let range = TimeRange::new(i64::MIN, i64::MAX);
         let mut scan = Scan::new(expr.selector.clone(), range, Direction::Backward);
         scan.filters = pipeline.take_filters();
+        scan.field_filters = pipeline.field_filters();
         Ok(Self { scan, pipeline })
     }
 

@@ -1,17 +1,19 @@
 //! Range aggregations: lines, or numbers taken from them, over a window that slides.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use kittiwake_model::{
-    Direction, EntryBatch, Labels, LogStore, MatchOp, QueryContext, Scan, TimeRange, is_stale_nan,
-    stale_nan,
+    Amount, Apart, Count, Direction, Entry, EntryBatch, Labels, LogStore, MatchOp, QueryContext,
+    Scan, TimeRange, is_stale_nan, stale_nan,
 };
 use kittiwake_vector::{CompensatedSum, Grouping, Series, quantile};
 
 use crate::ast::{Conversion, RangeExpr, RangeOp, Unwrap};
 use crate::error::EvalError;
 use crate::metric::Steps;
-use crate::pipeline::{ERROR, Hints, LineLabels, PRESERVE_ERROR, Pipeline, SAMPLE_ERROR};
+use crate::pipeline::{
+    ERROR, ERROR_DETAILS, Hints, LineLabels, PRESERVE_ERROR, Pipeline, SAMPLE_ERROR,
+};
 use crate::units;
 
 /// Series within one query at most; what an answer may have is less.
@@ -19,6 +21,10 @@ const SERIES_MAX: usize = 100_000;
 
 /// Times and numbers of one series.
 type Samples = Vec<(i64, f64)>;
+const SAMPLE_BYTES: usize = size_of::<(i64, f64)>();
+
+/// Amounts of one series by slot.
+type Slots = BTreeMap<usize, u64>;
 
 /// Turns lines into numbers under labels.
 struct Extractor<'a> {
@@ -69,6 +75,7 @@ impl<'a> Extractor<'a> {
         );
         scan.ordered = false;
         scan.filters = pipeline.take_filters();
+        scan.field_filters = pipeline.field_filters();
         let counts_bytes = matches!(range.op, RangeOp::BytesOverTime | RangeOp::BytesRate);
         scan.needs_line = counts_bytes || !pipeline.is_empty() || range.unwrap.is_some();
         let extractor = Self {
@@ -82,8 +89,36 @@ impl<'a> Extractor<'a> {
         Ok((extractor, scan))
     }
 
+    /// Whether a window's value is a sum of whole numbers, one of each line.
+    fn adds_up(&self) -> bool {
+        let op = self.range.op;
+        self.range.unwrap.is_none()
+            && matches!(
+                op,
+                RangeOp::CountOverTime
+                    | RangeOp::Rate
+                    | RangeOp::BytesOverTime
+                    | RangeOp::BytesRate
+                    | RangeOp::AbsentOverTime
+            )
+    }
+
+    /// Which metadata makes series of a stream differ, while there is no pipeline.
+    fn apart(&self) -> Apart {
+        let mut names = vec![ERROR.to_owned(), ERROR_DETAILS.to_owned()];
+        if !self.no_labels {
+            let Some(Grouping::By(groups)) = &self.grouping else {
+                return Apart::All;
+            };
+            // Metadata under the name of a stream's label goes under another one.
+            let plain = groups.iter().filter_map(|n| n.strip_suffix("_extracted"));
+            names.extend(groups.iter().cloned().chain(plain.map(str::to_owned)));
+        }
+        Apart::By(names)
+    }
+
     /// The series and the number of a line, if it has one.
-    fn sample(&self, stream: &Labels, entry: &kittiwake_model::Entry) -> Option<(Labels, f64)> {
+    fn sample(&self, stream: &Labels, entry: &Entry) -> Option<(Labels, f64)> {
         let mut labels = LineLabels::new(stream.clone(), &entry.metadata);
         let line = self
             .pipeline
@@ -144,36 +179,34 @@ pub(crate) fn over_time(
     let last = steps.at(steps.count - 1).saturating_sub(range.offset_ns);
     let from = first.saturating_sub(range.window_ns).saturating_add(1);
     scan.range = TimeRange::new(from, last);
-    let mut cursor = store.scan(&scan, context)?;
-    let mut series: HashMap<Labels, Samples> = HashMap::new();
-    let mut batch = EntryBatch::default();
-    while cursor.next_batch(&mut batch)? {
-        context.count_samples(batch.len() as u64)?;
-        for (index, entry) in batch.entries.iter().enumerate() {
-            if let Some((labels, value)) = extractor.sample(batch.labels(index), entry) {
-                series
-                    .entry(labels)
-                    .or_default()
-                    .push((entry.time_ns, value));
-            }
-        }
-        if series.len() > SERIES_MAX {
-            return Err(EvalError::SeriesLimit(SERIES_MAX));
-        }
-    }
-    let mut all: Vec<(Labels, Samples)> = series.into_iter().collect();
-    all.sort_by(|a, b| a.0.cmp(&b.0));
-    let mut found = Vec::with_capacity(all.len());
-    for (labels, mut samples) in all {
-        // Streams of several label sets can make one series.
-        samples.sort_by_key(|(time_ns, _)| *time_ns);
-        let values = slide(range, &samples, steps, context)?;
+    let found = if extractor.adds_up() {
+        let windows = Windows::new(range, steps);
+        let amounts = amounts(&extractor, scan, &windows, store, context)?;
+        let all = amounts.into_iter().collect::<BTreeMap<_, _>>().into_iter();
+        all.map(|(labels, slots)| (labels, windows.values(range, &slots)))
+            .collect::<Vec<_>>()
+    } else {
+        let samples = samples(&extractor, &scan, store, context)?;
+        let all = samples.into_iter().collect::<BTreeMap<_, _>>().into_iter();
+        all.map(|(labels, mut samples)| {
+            // Streams of several label sets can make one series.
+            samples.sort_by_key(|(time_ns, _)| *time_ns);
+            let values = slide(range, &samples, steps, context)?;
+            context.release_memory((samples.len() * SAMPLE_BYTES) as u64);
+            Ok((labels, values))
+        })
+        .collect::<Result<_, EvalError>>()?
+    };
+    for (labels, values) in &found {
         let is_broken = labels.get(ERROR).is_some() && labels.get(PRESERVE_ERROR).is_none();
         if is_broken && values.iter().any(|v| !is_stale_nan(*v)) {
-            return Err(EvalError::Pipeline(labels));
+            return Err(EvalError::Pipeline(labels.clone()));
         }
-        found.push(Series::of(labels, values));
     }
+    let found: Vec<Series> = found
+        .into_iter()
+        .map(|(labels, values)| Series::of(labels, values))
+        .collect();
     if range.op == RangeOp::AbsentOverTime {
         let is_there = |step: usize| found.iter().any(|s| s.has(step));
         let value = |step| if is_there(step) { stale_nan() } else { 1.0 };
@@ -181,6 +214,180 @@ pub(crate) fn over_time(
         return Ok(vec![Series::of(absent_labels(range), values)]);
     }
     Ok(found)
+}
+
+/// Calls `each` with all lines that a store finds.
+fn read(
+    scan: &Scan,
+    store: &dyn LogStore,
+    context: &QueryContext,
+    mut each: impl FnMut(&Labels, &Entry) -> Result<(), EvalError>,
+) -> Result<(), EvalError> {
+    let mut cursor = store.scan(scan, context)?;
+    let mut batch = EntryBatch::default();
+    while cursor.next_batch(&mut batch)? {
+        context.count_samples(batch.len() as u64)?;
+        for (index, entry) in batch.entries.iter().enumerate() {
+            each(batch.labels(index), entry)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_series(count: usize) -> Result<(), EvalError> {
+    if count > SERIES_MAX {
+        return Err(EvalError::SeriesLimit(SERIES_MAX));
+    }
+    Ok(())
+}
+
+/// All times and numbers by series, counted against the query's memory.
+fn samples(
+    extractor: &Extractor<'_>,
+    scan: &Scan,
+    store: &dyn LogStore,
+    context: &QueryContext,
+) -> Result<HashMap<Labels, Samples>, EvalError> {
+    let mut series: HashMap<Labels, Samples> = HashMap::new();
+    let mut held = 0;
+    read(scan, store, context, |stream, entry| {
+        if let Some((labels, value)) = extractor.sample(stream, entry) {
+            let samples = series.entry(labels).or_default();
+            samples.push((entry.time_ns, value));
+            held += SAMPLE_BYTES as u64;
+            if held >= 1 << 20 {
+                context.hold_memory(std::mem::take(&mut held))?;
+            }
+        }
+        check_series(series.len())
+    })?;
+    context.hold_memory(held)?;
+    Ok(series)
+}
+
+/// Amounts by slot of the windows, by series: the store adds up what it can, and no line or
+/// sample is kept.
+fn amounts(
+    extractor: &Extractor<'_>,
+    scan: Scan,
+    windows: &Windows,
+    store: &dyn LogStore,
+    context: &QueryContext,
+) -> Result<HashMap<Labels, Slots>, EvalError> {
+    let mut series: HashMap<Labels, Slots> = HashMap::new();
+    if extractor.pipeline.is_empty() {
+        let count = Count {
+            scan,
+            edges: windows.edges.clone(),
+            amount: match extractor.range.op {
+                RangeOp::BytesOverTime | RangeOp::BytesRate => Amount::Bytes,
+                _ => Amount::Lines,
+            },
+            apart: extractor.apart(),
+        };
+        if let Some(mut cursor) = store.count(&count, context)? {
+            let mut counted = Vec::new();
+            while cursor.next_counts(&mut counted)? {
+                for one in counted.drain(..) {
+                    // Its labels are those of any of its lines.
+                    let line = Entry {
+                        time_ns: 0,
+                        line: String::new(),
+                        metadata: one.metadata,
+                    };
+                    if let Some((labels, _)) = extractor.sample(&one.stream, &line) {
+                        let slots = series.entry(labels).or_default();
+                        for (slot, amount) in one.slots {
+                            *slots.entry(slot).or_default() += amount;
+                        }
+                    }
+                }
+                check_series(series.len())?;
+            }
+            return Ok(series);
+        }
+        return by_lines(extractor, &count.scan, windows, store, context);
+    }
+    by_lines(extractor, &scan, windows, store, context)
+}
+
+fn by_lines(
+    extractor: &Extractor<'_>,
+    scan: &Scan,
+    windows: &Windows,
+    store: &dyn LogStore,
+    context: &QueryContext,
+) -> Result<HashMap<Labels, Slots>, EvalError> {
+    let mut series: HashMap<Labels, Slots> = HashMap::new();
+    read(scan, store, context, |stream, entry| {
+        if let Some(slot) = windows.slot(entry.time_ns)
+            && let Some((labels, value)) = extractor.sample(stream, entry)
+        {
+            let slots = series.entry(labels).or_default();
+            *slots.entry(slot).or_default() += value as u64;
+        }
+        check_series(series.len())
+    })?;
+    Ok(series)
+}
+
+/// The ends of all windows cut time into slots, and a window is some slots in a row.
+struct Windows {
+    /// Slot `k` is from after `edges[k]` up to `edges[k + 1]`.
+    edges: Vec<i64>,
+    /// Per step its first slot and the one behind its last.
+    of_step: Vec<(usize, usize)>,
+}
+
+impl Windows {
+    fn new(range: &RangeExpr, steps: Steps) -> Self {
+        // Left open, right closed, as in Loki: `t - window < time <= t`.
+        let ends = |step| {
+            let end = steps.at(step).saturating_sub(range.offset_ns);
+            (end.saturating_sub(range.window_ns), end)
+        };
+        let mut edges: Vec<i64> = (0..steps.count)
+            .flat_map(|step| [ends(step).0, ends(step).1])
+            .collect();
+        edges.sort_unstable();
+        edges.dedup();
+        let place = |edge: i64| edges.partition_point(|e| *e < edge);
+        let of_step = (0..steps.count).map(|step| (place(ends(step).0), place(ends(step).1)));
+        let of_step = of_step.collect();
+        Self { edges, of_step }
+    }
+
+    /// The slot of a time, if it is in any.
+    fn slot(&self, time_ns: i64) -> Option<usize> {
+        let later = self.edges.partition_point(|edge| *edge < time_ns);
+        (later < self.edges.len()).then_some(later.checked_sub(1)?)
+    }
+
+    /// The aggregation of each step's window.
+    fn values(&self, range: &RangeExpr, slots: &Slots) -> Vec<f64> {
+        let slots: Vec<(usize, u64)> = slots.iter().map(|(slot, n)| (*slot, *n)).collect();
+        let seconds = range.window_ns as f64 / 1e9;
+        let (mut begin, mut end, mut amount) = (0, 0, 0);
+        let value = |(first, behind): &(usize, usize)| {
+            while end < slots.len() && slots[end].0 < *behind {
+                amount += slots[end].1;
+                end += 1;
+            }
+            while begin < end && slots[begin].0 < *first {
+                amount -= slots[begin].1;
+                begin += 1;
+            }
+            if begin == end {
+                return stale_nan();
+            }
+            match range.op {
+                RangeOp::AbsentOverTime => 1.0,
+                RangeOp::Rate | RangeOp::BytesRate => amount as f64 / seconds,
+                _ => amount as f64,
+            }
+        };
+        self.of_step.iter().map(value).collect()
+    }
 }
 
 /// The aggregation of each step's window.
@@ -224,12 +431,10 @@ fn aggregate(
     numbers: &mut Vec<f64>,
 ) -> f64 {
     let seconds = range.window_ns as f64 / 1e9;
-    let count = samples.len() as f64;
     let values = samples.iter().map(|(_, value)| *value);
     match range.op {
-        RangeOp::CountOverTime => count,
+        RangeOp::CountOverTime => samples.len() as f64,
         RangeOp::AbsentOverTime => 1.0,
-        RangeOp::Rate if range.unwrap.is_none() => count / seconds,
         RangeOp::Rate | RangeOp::BytesRate => values.sum::<f64>() / seconds,
         RangeOp::RateCounter => counter_rate(samples, range.window_ns, end_ns),
         RangeOp::BytesOverTime | RangeOp::SumOverTime => values.sum(),

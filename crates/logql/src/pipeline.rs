@@ -11,7 +11,7 @@ mod pattern;
 
 use std::borrow::Cow;
 
-use kittiwake_model::LineFilter;
+use kittiwake_model::{FieldFilter, LineFilter};
 use kittiwake_template::{Limits, Template, Value};
 use regex::Regex;
 
@@ -138,6 +138,37 @@ impl Pipeline {
                 _ => None,
             })
             .collect()
+    }
+
+    /// What lines must have for labels of them to equal what is asked: told by the filters that
+    /// come before anything but parsers of fields.
+    pub(crate) fn field_filters(&self) -> Vec<FieldFilter> {
+        let mut found = Vec::new();
+        for stage in &self.stages {
+            match stage {
+                Compiled::Json
+                | Compiled::JsonPaths(_)
+                | Compiled::Logfmt { .. }
+                | Compiled::LogfmtFields { .. }
+                | Compiled::Store(_)
+                | Compiled::Text(..) => {}
+                Compiled::Label(filter) => filter.equalities(&mut |matcher| {
+                    let name = matcher.name();
+                    // Parsers make a space of what was no UTF-8.
+                    let pieces = matcher.value().split(' ');
+                    let text = pieces.max_by_key(|p| p.len()).unwrap_or_default();
+                    let is_field = !name.starts_with("__") && !name.ends_with("_extracted");
+                    if is_field && !text.is_empty() {
+                        found.push(FieldFilter {
+                            name: name.to_owned(),
+                            text: text.to_owned(),
+                        });
+                    }
+                }),
+                _ => break,
+            }
+        }
+        found
     }
 
     /// Whether nothing is left to do.

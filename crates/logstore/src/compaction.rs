@@ -1,23 +1,43 @@
-//! Merging parts, so that a query opens few. Full blocks are copied as they are; only small
-//! ones are decoded and written anew.
+//! Merging parts, so that a query opens few. Full blocks are copied as they are, also those
+//! that small streams share, so a line is encoded once or twice in its life; only small ones
+//! are decoded and written anew.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::Path;
 use std::sync::Arc;
 
 use kittiwake_env::Fs;
 use kittiwake_model::Labels;
 
-use crate::block;
-use crate::part::{Block, Columns, Line, Need, Part, PartError, PartWriter};
+use crate::block::{self, Lines};
+use crate::part::{Block, Documents, Line, Metadata, Part, PartError, PartWriter};
 
 /// Lines of a part that compaction still makes.
-pub(crate) const ROWS_MAX: u64 = 1 << 27;
+pub(crate) const ROWS_MAX: u64 = 1 << 24;
 
 /// Writes a part of all lines of the given ones. Gives the number of lines.
 pub(crate) fn merge(fs: &Arc<dyn Fs>, path: &Path, parts: &[Arc<Part>]) -> Result<u64, PartError> {
-    let mut writer = PartWriter::create(fs, path)?;
-    match merge_into(&mut writer, parts) {
+    let mut numbers: BTreeMap<&Labels, usize> = BTreeMap::new();
+    for stream in parts.iter().flat_map(|p| &p.streams) {
+        numbers.insert(&stream.labels, 0);
+    }
+    for (number, place) in numbers.values_mut().enumerate() {
+        *place = number;
+    }
+    let streams = numbers.keys().map(|labels| (*labels).clone()).collect();
+    let streams_of = |part: &Arc<Part>| -> Vec<usize> {
+        part.streams.iter().map(|s| numbers[&s.labels]).collect()
+    };
+    let merge = Merge {
+        parts,
+        streams: parts.iter().map(streams_of).collect(),
+    };
+    let mut writer = PartWriter::create(fs, path, streams)?;
+    match merge
+        .copy_full(&mut writer)
+        .and_then(|()| merge.write_small(&mut writer))
+    {
         Ok(()) => writer.finish(),
         Err(error) => {
             writer.abandon();
@@ -26,62 +46,116 @@ pub(crate) fn merge(fs: &Arc<dyn Fs>, path: &Path, parts: &[Arc<Part>]) -> Resul
     }
 }
 
-/// Part, block, and the run's place in the block.
-type Place = (usize, usize, usize);
-
-fn merge_into(writer: &mut PartWriter, parts: &[Arc<Part>]) -> Result<(), PartError> {
-    let mut by_stream: BTreeMap<&Labels, Vec<Place>> = BTreeMap::new();
-    for (p, part) in parts.iter().enumerate() {
-        for (b, block) in part.blocks.iter().enumerate() {
-            for (r, run) in block.runs.iter().enumerate() {
-                let labels = &part.streams[run.stream].labels;
-                by_stream.entry(labels).or_default().push((p, b, r));
-            }
-        }
-    }
-    // Runs come in order of streams, and so do those of a shared block: one decoded block per
-    // part is enough.
-    let mut decoded: Vec<Option<(usize, Columns)>> = parts.iter().map(|_| None).collect();
-    for (labels, places) in by_stream {
-        let (full, small): (Vec<Place>, Vec<Place>) = places
-            .into_iter()
-            .partition(|(p, b, _)| is_full(&parts[*p].blocks[*b]));
-        let rows = |(p, b, r): &Place| parts[*p].blocks[*b].runs[*r].rows;
-        // A stream with a block of its own gets no company in its small one either.
-        let weight = if full.is_empty() { 0 } else { block::ROWS_MAX };
-        writer.start(
-            labels.clone(),
-            small.iter().map(rows).sum::<usize>() + weight,
-        )?;
-        for (p, b, _) in &full {
-            writer.copy(&parts[*p], *b)?;
-        }
-        for (p, b, r) in small {
-            let (part, block) = (&parts[p], &parts[p].blocks[b]);
-            let slot = &mut decoded[p];
-            let columns = match slot {
-                Some((at, columns)) if *at == b => columns,
-                _ => {
-                    let columns = part.read(block, Need::All)?;
-                    &mut slot.insert((b, columns)).1
-                }
-            };
-            let start: usize = block.runs[..r].iter().map(|r| r.rows).sum();
-            for row in start..start + block.runs[r].rows {
-                writer.add(Line {
-                    time_ns: columns.times[row],
-                    ordinal: columns.ordinal(row),
-                    text: columns.line(row),
-                    metadata: columns.metadata(row),
-                })?;
-            }
-        }
-    }
-    Ok(())
+struct Merge<'a> {
+    parts: &'a [Arc<Part>],
+    /// Per part the numbers that its streams have in the part that is written.
+    streams: Vec<Vec<usize>>,
 }
 
-/// Whether a block would not become better by being written anew.
+/// A run of a small block: part, block, first row, and how many rows.
+type Small = (usize, usize, usize, usize);
+
+impl Merge<'_> {
+    fn copy_full(&self, writer: &mut PartWriter) -> Result<(), PartError> {
+        for (part, streams) in self.parts.iter().zip(&self.streams) {
+            if !part.blocks.iter().any(is_full) {
+                continue;
+            }
+            let words = part.read_words()?.by_block()?;
+            let mut copied = vec![None; part.blocks.len()];
+            for (number, _) in part.blocks.iter().enumerate().filter(|(_, b)| is_full(b)) {
+                copied[number] = Some(writer.copy(part, number, streams, &words)?);
+            }
+            writer.copy_groups(part, &copied)?;
+        }
+        Ok(())
+    }
+
+    fn write_small(&self, writer: &mut PartWriter) -> Result<(), PartError> {
+        let mut by_stream: BTreeMap<usize, Vec<Small>> = BTreeMap::new();
+        // The last stream of each small block, after which it is not needed any more.
+        let mut last: BTreeMap<(usize, usize), usize> = BTreeMap::new();
+        let mut has_full = vec![false; self.streams.iter().flatten().max().map_or(0, |n| n + 1)];
+        for (p, part) in self.parts.iter().enumerate() {
+            for (b, block) in part.blocks.iter().enumerate() {
+                for (run, rows) in block.runs() {
+                    let stream = self.streams[p][run.stream];
+                    if is_full(block) {
+                        has_full[stream] |= block.runs.len() == 1;
+                    } else {
+                        let runs = by_stream.entry(stream).or_default();
+                        runs.push((p, b, rows.start, rows.len()));
+                        last.insert((p, b), stream);
+                    }
+                }
+            }
+        }
+        let mut opened: BTreeMap<(usize, usize), Opened> = BTreeMap::new();
+        for (stream, runs) in by_stream {
+            let rows: usize = runs.iter().map(|(.., rows)| rows).sum();
+            // A stream with a block of its own gets no company in its small one either.
+            let weight = if has_full[stream] { block::ROWS_MAX } else { 0 };
+            writer.start(stream, rows + weight)?;
+            let mut order = Vec::with_capacity(rows);
+            for (p, b, first, rows) in runs {
+                let block = match opened.entry((p, b)) {
+                    Entry::Occupied(there) => there.into_mut(),
+                    Entry::Vacant(place) => place.insert(Opened::read(&self.parts[p], b)?),
+                };
+                let keys = (first..first + rows).map(|row| (block.key(row), (p, b), row));
+                order.extend(keys);
+            }
+            order.sort_unstable();
+            for (_, block, row) in order {
+                writer.add(opened[&block].line(row))?;
+            }
+            opened.retain(|block, _| last[block] > stream);
+        }
+        Ok(())
+    }
+}
+
+/// A decoded block.
+struct Opened {
+    times: Vec<i64>,
+    ordinals: Vec<u32>,
+    metadata: Metadata,
+    documents: Documents,
+    lines: Lines,
+}
+
+impl Opened {
+    fn read(part: &Part, block: usize) -> Result<Self, PartError> {
+        let block = &part.blocks[block];
+        Ok(Self {
+            times: part.times(block)?.all()?,
+            ordinals: part.ordinals(block)?,
+            metadata: part.metadata(block)?,
+            documents: part.documents(block)?,
+            lines: part.text(block)?.lines()?,
+        })
+    }
+
+    fn key(&self, row: usize) -> (i64, u32) {
+        (
+            self.times[row],
+            self.ordinals.get(row).copied().unwrap_or(0),
+        )
+    }
+
+    fn line(&self, row: usize) -> Line<'_> {
+        let (time_ns, ordinal) = self.key(row);
+        Line {
+            time_ns,
+            ordinal,
+            text: self.lines.line(row),
+            metadata: self.metadata.of(row),
+            document: self.documents.of(row),
+        }
+    }
+}
+
+/// Whether a block would not become much better by being written anew.
 fn is_full(block: &Block) -> bool {
-    block.runs.len() == 1
-        && (block.rows >= block::ROWS_MAX / 2 || block.text_bytes >= block::TEXT_BYTES / 2)
+    block.rows >= block::ROWS_MAX / 4 || block.text_bytes >= block::TEXT_BYTES / 2
 }

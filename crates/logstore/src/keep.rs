@@ -1,8 +1,10 @@
 //! Keeping the store: flush, compaction, retention, and recovery from the log.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use kittiwake_env::Fs;
 use kittiwake_journal::{FileMeta, JournalError};
 use kittiwake_model::SeriesHasher;
 
@@ -11,6 +13,11 @@ use crate::head::Generation;
 use crate::part::{Line, Part, PartError, PartWriter};
 use crate::store::{Frozen, MANIFEST, OpenError, Placed, Store, StreamState};
 use crate::wal::{self, Replayed};
+
+/// Without a write for so long a head of some size is flushed: after a load neither memory nor
+/// log stay behind.
+const IDLE_NS: u64 = 20_000_000_000;
+const IDLE_BYTES: u64 = 1 << 20;
 
 impl Store {
     /// Does what is due: a flush, compactions, removal of what is older than the retention.
@@ -35,6 +42,13 @@ impl Store {
         }
         while !self.compaction_failed.load(Ordering::Relaxed) {
             match self.compact() {
+                // What came meanwhile goes first: it holds memory.
+                Ok(true) if self.is_flush_due() => {
+                    if let Some(keeper) = self.keeper.get() {
+                        keeper.wake();
+                    }
+                    break;
+                }
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => {
@@ -62,9 +76,14 @@ impl Store {
             .clock
             .monotonic_ns()
             .saturating_sub(writer.flushed_at_ns);
+        let idle_ns = self
+            .clock
+            .monotonic_ns()
+            .saturating_sub(writer.written_at_ns);
         lines.rows() > 0
             && (age_ns >= self.options.flush_interval_ms.max(0) as u64 * 1_000_000
-                || lines.text_bytes() >= self.options.flush_bytes)
+                || lines.text_bytes() >= self.options.flush_bytes
+                || (idle_ns >= IDLE_NS && lines.text_bytes() >= IDLE_BYTES))
     }
 
     /// Closes the active generation: rotates the log, writes the deliveries as the first
@@ -98,7 +117,15 @@ impl Store {
             frozen.any(|f| f.generation.lines.read().stream(*hash).is_some())
         });
         writer.flushed_at_ns = self.clock.monotonic_ns();
+        drop((state, writer));
+        self.tell_flushed();
         Ok(())
+    }
+
+    /// Whoever waits for room looks again.
+    fn tell_flushed(&self) {
+        drop(self.flushed.0.lock());
+        self.flushed.1.notify_all();
     }
 
     /// Writes frozen generations as parts, oldest first, and lets go of their log.
@@ -117,15 +144,8 @@ impl Store {
                 end: range.map_or(0, |r| r.end),
             };
             let path = MANIFEST.file(&self.dir, &meta);
-            let mut writer = PartWriter::create(&self.fs, &path)?;
-            match write_generation(&mut writer, &frozen.generation) {
-                Ok(()) => writer.finish()?,
-                Err(error) => {
-                    writer.abandon();
-                    return Err(error.into());
-                }
-            };
-            let part = Arc::new(Part::open(self.fs.as_ref(), &path, self.key)?);
+            write_generation(&self.fs, &path, &frozen.generation)?;
+            let part = Arc::new(self.open_part(&path)?);
             let mut next = manifest.clone();
             next.next_id += 1;
             next.flushed = frozen.flushed;
@@ -137,8 +157,13 @@ impl Store {
                 state.frozen.remove(0);
                 state.parts.push(Placed { meta, part });
             }
+            self.tell_flushed();
             self.journal.truncate_before(frozen.flushed)?;
         }
+    }
+
+    fn open_part(&self, path: &Path) -> Result<Part, PartError> {
+        Part::open(self.fs.as_ref(), path, self.key, &self.words)
     }
 
     /// Merges neighbouring parts of one level, if enough of them have gathered.
@@ -165,7 +190,7 @@ impl Store {
         let path = MANIFEST.file(&self.dir, &meta);
         let parts: Vec<Arc<Part>> = inputs.iter().map(|p| Arc::clone(&p.part)).collect();
         meta.rows = compaction::merge(&self.fs, &path, &parts)?;
-        let part = Arc::new(Part::open(self.fs.as_ref(), &path, self.key)?);
+        let part = Arc::new(self.open_part(&path)?);
         let mut next = manifest.clone();
         next.next_id += 1;
         next.files.splice(range, [meta]);
@@ -283,22 +308,38 @@ impl Store {
     }
 }
 
-fn write_generation(writer: &mut PartWriter, generation: &Generation) -> Result<(), PartError> {
+fn write_generation(
+    fs: &Arc<dyn Fs>,
+    path: &Path,
+    generation: &Generation,
+) -> Result<(), PartError> {
     let lines = generation.lines.read();
     let mut streams: Vec<_> = lines.streams.iter().collect();
     streams.sort_by(|a, b| a.labels.cmp(&b.labels));
-    for stream in streams {
-        writer.start(stream.labels.clone(), stream.rows.len())?;
-        let mut rows: Vec<_> = stream.rows.iter().collect();
-        rows.sort_by_key(|r| (r.time_ns, r.ordinal));
-        for row in rows {
-            writer.add(Line {
-                time_ns: row.time_ns,
-                ordinal: row.ordinal,
-                text: lines.text(row),
-                metadata: lines.metadata(row),
-            })?;
+    let labels = streams.iter().map(|s| s.labels.clone()).collect();
+    let mut writer = PartWriter::create(fs, path, labels)?;
+    let mut write = || -> Result<(), PartError> {
+        for (number, stream) in streams.iter().enumerate() {
+            writer.start(number, stream.rows.len())?;
+            let mut rows: Vec<_> = stream.rows.iter().collect();
+            rows.sort_by_key(|r| (r.time_ns, r.ordinal));
+            for row in rows {
+                writer.add(Line {
+                    time_ns: row.time_ns,
+                    ordinal: row.ordinal,
+                    text: lines.text(row),
+                    metadata: lines.metadata(row),
+                    document: None,
+                })?;
+            }
+        }
+        Ok(())
+    };
+    match write() {
+        Ok(()) => writer.finish().map(|_| ()),
+        Err(error) => {
+            writer.abandon();
+            Err(error)
         }
     }
-    Ok(())
 }

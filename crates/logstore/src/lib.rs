@@ -9,6 +9,7 @@ pub mod block;
 mod compaction;
 mod follow;
 mod head;
+mod index;
 mod keep;
 mod part;
 mod scan;

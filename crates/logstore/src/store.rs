@@ -12,20 +12,22 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use kittiwake_env::{Clock, FileLock, Fs, FsError, Periodic, Rng};
+use kittiwake_env::{Clock, FileLock, Fs, FsError, Periodic, Rng, Waker};
 use kittiwake_journal::{
     FileMeta, Journal, JournalError, Manifest, ManifestError, ManifestKind, Sequence,
 };
 use kittiwake_model::SeriesHash;
 use kittiwake_model::delivery::Deliveries;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::compaction::ROWS_MAX;
 use crate::follow::Arrivals;
 use crate::head::Generation;
+use crate::index::WordsCache;
 use crate::part::{Part, PartError};
 
 pub(crate) const MANIFEST: ManifestKind = ManifestKind {
@@ -54,7 +56,7 @@ impl Default for Options {
         Self {
             retention_ns: 30 * 86_400_000_000_000,
             flush_interval_ms: 300_000,
-            flush_bytes: 64 << 20,
+            flush_bytes: 24 << 20,
             streams_max: 100_000,
         }
     }
@@ -124,6 +126,7 @@ pub(crate) struct Writer {
     pub(crate) deliveries: Deliveries,
     pub(crate) frame: Vec<u8>,
     pub(crate) flushed_at_ns: u64,
+    pub(crate) written_at_ns: u64,
 }
 
 /// A generation that waits to become a part.
@@ -177,6 +180,7 @@ pub struct Store {
     pub(crate) options: Options,
     pub(crate) journal: Journal,
     pub(crate) key: u64,
+    pub(crate) words: Arc<WordsCache>,
     pub(crate) state: RwLock<State>,
     pub(crate) writer: Mutex<Writer>,
     /// Held by whoever flushes, compacts or removes parts; keeps the manifest's copy.
@@ -184,6 +188,10 @@ pub struct Store {
     pub(crate) arrivals: Arc<Arrivals>,
     pub(crate) counters: Counters,
     pub(crate) compaction_failed: AtomicBool,
+    /// Who flushes, when somebody does.
+    pub(crate) keeper: OnceLock<Waker>,
+    /// Told when a generation has become a part.
+    pub(crate) flushed: (Mutex<()>, Condvar),
     _lock: Box<dyn FileLock>,
 }
 
@@ -210,10 +218,11 @@ impl Store {
         let counters = Counters::default();
         manifest.remove_leftovers(fs.as_ref(), &dir)?;
         let key = manifest.key;
+        let words = Arc::default();
         let (parts, damaged) = manifest.open_files(
             fs.as_ref(),
             &dir,
-            |path| Part::open(fs.as_ref(), path, key).map_err(OpenError::from),
+            |path| Part::open(fs.as_ref(), path, key, &words).map_err(OpenError::from),
             |error| matches!(error, OpenError::Part(error) if error.is_damage()),
         )?;
         for report in &damaged {
@@ -252,12 +261,16 @@ impl Store {
                 deliveries: Deliveries::new(),
                 frame: Vec::new(),
                 flushed_at_ns: clock.monotonic_ns(),
+                written_at_ns: clock.monotonic_ns(),
             }),
             key,
+            words,
             manifest: Mutex::new(manifest),
             arrivals: Arc::default(),
             counters,
             compaction_failed: AtomicBool::new(false),
+            keeper: OnceLock::new(),
+            flushed: (Mutex::new(()), Condvar::new()),
             fs,
             clock,
             dir,
@@ -328,6 +341,7 @@ impl Maintenance {
         let keep = Periodic::start("logs-keep", Duration::from_secs(1), move || {
             keeps.maintain();
         })?;
+        let _ = store.keeper.set(keep.waker());
         Ok(Self {
             _threads: [sync, keep],
         })

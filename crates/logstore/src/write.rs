@@ -8,12 +8,16 @@ use kittiwake_model::delivery::{Origin, Verdict};
 use kittiwake_model::{Labels, SeriesHash, SeriesHasher, StoreError};
 
 use crate::batch::Batch;
-use crate::part::{Need, Part};
+use crate::part::Part;
 use crate::store::{State, Store, StreamState, Writer};
 use crate::wal;
 
 /// Frozen generations that may wait for the disk before writes are refused.
 const FROZEN_MAX: usize = 3;
+
+/// How long a write waits for a flush. Longer than that the flush fails, and [`FROZEN_MAX`]
+/// holds.
+const ROOM_WAIT: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Why a request was not stored at all.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +92,7 @@ impl Store {
             .iter()
             .map(|r| SeriesHasher::labels(self.key, &r.labels))
             .collect();
+        self.wait_for_room();
         let mut writer = self.writer.lock();
         if let Some(origin) = origin {
             match writer.deliveries.judge(&origin.sender, origin.frame) {
@@ -154,7 +159,14 @@ impl Store {
             written.sequence = self.journal.next_seq().saturating_sub(1);
         }
         writer.streams.extend(planned);
-        state.active.lines.write().append(batch, &ordinals, &hashes);
+        let mut lines = state.active.lines.write();
+        lines.append(batch, &ordinals, &hashes);
+        let is_full = lines.text_bytes() >= self.options.flush_bytes;
+        drop(lines);
+        if let Some(keeper) = self.keeper.get().filter(|_| is_full) {
+            keeper.wake();
+        }
+        writer.written_at_ns = self.clock.monotonic_ns();
         self.arrivals.tell(batch, &ordinals, &hashes);
         if let Some(origin) = origin {
             writer
@@ -169,6 +181,23 @@ impl Store {
             .repeated
             .fetch_add(written.repeated, Ordering::Relaxed);
         Ok(written)
+    }
+
+    /// While a generation waits for the disk and the next one is full too, whoever writes waits:
+    /// the head is bounded by what a flush takes, not by how fast lines come.
+    fn wait_for_room(&self) {
+        if self.keeper.get().is_none() {
+            return;
+        }
+        let is_full = || {
+            let state = self.state.read();
+            let bytes = state.active.lines.read().text_bytes();
+            let is_waiting = !state.frozen.is_empty();
+            let flush_bytes = self.options.flush_bytes;
+            bytes >= flush_bytes && (is_waiting || bytes >= flush_bytes.saturating_mul(3) / 2)
+        };
+        let mut flushed = self.flushed.0.lock();
+        while is_full() && !self.flushed.1.wait_for(&mut flushed, ROOM_WAIT).timed_out() {}
     }
 
     /// Returns once a request is on disk. Callers at the same time share one fsync.
@@ -343,17 +372,11 @@ fn part_at(part: &Part, hash: SeriesHash, time_ns: i64) -> Result<usize, crate::
         if !block.runs.iter().any(holds) {
             continue;
         }
-        let columns = part.read(block, Need::Times)?;
-        let mut start = 0;
-        for run in &block.runs {
-            let rows = start..start + run.rows;
-            start += run.rows;
-            if holds(run) {
-                count += columns.times[rows]
-                    .iter()
-                    .filter(|t| **t == time_ns)
-                    .count();
-            }
+        let times = part.times(block)?;
+        let mut ranks = times.ranks();
+        for (_, rows) in block.runs().filter(|(run, _)| holds(run)) {
+            let before = ranks.after(rows.clone(), time_ns.saturating_sub(1))?;
+            count += ranks.after(rows, time_ns)? - before;
         }
     }
     Ok(count)

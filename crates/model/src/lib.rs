@@ -23,7 +23,8 @@ pub use float_histogram::FloatHistogram;
 pub use histogram::Histogram;
 pub use labels::{LabelError, Labels, LabelsBuilder, SeriesHash, SeriesHasher};
 pub use logs::{
-    Direction, Entry, EntryBatch, EntryCursor, EntryId, FollowCursor, LineFilter, LogStore, Scan,
+    Amount, Apart, Count, CountCursor, Counted, Direction, Entry, EntryBatch, EntryCursor, EntryId,
+    FieldFilter, FollowCursor, LineFilter, LogStore, Scan,
 };
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use metrics::{

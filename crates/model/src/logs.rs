@@ -62,6 +62,24 @@ impl LineFilter {
     }
 }
 
+/// What is known of lines that have a field of some value (JSON's, logfmt's): the text is in
+/// the line with no letter, digit or `_` next to it. All others can be passed over, unless they
+/// have a backslash, which may stand for anything, or the label already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldFilter {
+    /// Lines that have this label by their stream or metadata pass.
+    pub name: String,
+    /// The value of the field, or a part of it. Not empty.
+    pub text: String,
+}
+
+impl FieldFilter {
+    /// Whether a line without the label may have the field.
+    pub fn accepts(&self, line: &str) -> bool {
+        line.contains(self.text.as_str()) || line.contains('\\')
+    }
+}
+
 /// A request for lines.
 #[derive(Debug, Clone)]
 pub struct Scan {
@@ -69,11 +87,13 @@ pub struct Scan {
     pub selector: Vec<Matcher>,
     /// All must accept the line.
     pub filters: Vec<LineFilter>,
+    /// A store may pass over lines that one of these refuses, or leave it.
+    pub field_filters: Vec<FieldFilter>,
     /// Lines wanted, in ns, both ends included.
     pub range: TimeRange,
     /// Order of time.
     pub direction: Direction,
-    /// Whether the order holds over all streams (else only within each stream).
+    /// Whether entries come in this order (else in any).
     pub ordered: bool,
     /// Only entries strictly beyond this one in the scan's direction.
     pub after: Option<EntryId>,
@@ -81,6 +101,8 @@ pub struct Scan {
     pub limit: usize,
     /// Whether the answer needs the lines' text (a count does not).
     pub needs_line: bool,
+    /// Whether the answer needs the lines' metadata.
+    pub needs_metadata: bool,
 }
 
 impl Scan {
@@ -89,12 +111,14 @@ impl Scan {
         Self {
             selector,
             filters: Vec::new(),
+            field_filters: Vec::new(),
             range,
             direction,
             ordered: true,
             after: None,
             limit: 0,
             needs_line: true,
+            needs_metadata: true,
         }
     }
 }
@@ -168,6 +192,54 @@ impl EntryBatch {
     }
 }
 
+/// What of lines is added up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Amount {
+    /// How many there are.
+    Lines,
+    /// Bytes of their text.
+    Bytes,
+}
+
+/// Which metadata tells lines of one stream apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Apart {
+    /// All of it.
+    All,
+    /// Only that of lines with metadata under one of these names.
+    By(Vec<String>),
+}
+
+/// A request for amounts of lines over time, without the lines.
+#[derive(Debug, Clone)]
+pub struct Count {
+    /// Which lines. Order, limit and place do not count.
+    pub scan: Scan,
+    /// Times in ascending order: slot `k` is from after `edges[k]` up to `edges[k + 1]`.
+    pub edges: Vec<i64>,
+    /// What is added up.
+    pub amount: Amount,
+    /// By what, beside the streams. A store may tell more apart.
+    pub apart: Apart,
+}
+
+/// Amounts of lines of one stream and metadata; the same ones can come several times.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counted {
+    /// The stream.
+    pub stream: Labels,
+    /// The metadata, as far as it was asked for.
+    pub metadata: Labels,
+    /// Slots that have lines, and how much.
+    pub slots: Vec<(usize, u64)>,
+}
+
+/// Walks the answer of a count.
+pub trait CountCursor: Send {
+    /// Replaces `into` by the next amounts; `false` at the end.
+    fn next_counts(&mut self, into: &mut Vec<Counted>) -> Result<bool, StoreError>;
+}
+
 /// Walks the answer of a scan.
 pub trait EntryCursor: Send {
     /// Replaces `into` by the next entries; `false` at the end.
@@ -186,6 +258,16 @@ pub trait LogStore: Send + Sync {
     /// Pins what is visible now and walks the lines that match.
     fn scan(&self, scan: &Scan, context: &QueryContext)
     -> Result<Box<dyn EntryCursor>, StoreError>;
+
+    /// Pins what is visible now and adds up the lines that match. Nothing when the store does
+    /// not do that: then a scan does.
+    fn count(
+        &self,
+        _count: &Count,
+        _context: &QueryContext,
+    ) -> Result<Option<Box<dyn CountCursor>>, StoreError> {
+        Ok(None)
+    }
 
     /// Follows lines that arrive from now on, whatever their time. Range, direction, order
     /// and limit of the scan do not count.

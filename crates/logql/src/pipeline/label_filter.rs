@@ -49,6 +49,18 @@ impl CompiledFilter {
         })
     }
 
+    /// Calls `found` with each label that must equal a text.
+    pub(crate) fn equalities(&self, found: &mut impl FnMut(&Matcher)) {
+        match self {
+            Self::Text(matcher) if matcher.op() == MatchOp::Equal => found(matcher),
+            Self::And(left, right) => {
+                left.equalities(found);
+                right.equalities(found);
+            }
+            _ => {}
+        }
+    }
+
     /// Whether the labels pass.
     pub(crate) fn accepts(&self, labels: &mut LineLabels) -> bool {
         match self {

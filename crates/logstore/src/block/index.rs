@@ -3,6 +3,7 @@
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::Shapes;
 use super::token::{self, Token};
 
 /// The distinct words of a block, folded, and the hashes of its folded variables. Numbers of
@@ -14,6 +15,7 @@ pub struct Tokens {
     ends: Vec<u32>,
     table: HashTable<u32>,
     hashes: Vec<u64>,
+    shapes: Shapes,
     folded: String,
 }
 
@@ -28,12 +30,18 @@ impl Tokens {
         &self.hashes
     }
 
+    /// What its variables are made of.
+    pub fn shapes(&self) -> &Shapes {
+        &self.shapes
+    }
+
     /// Forgets all, keeps the memory.
     pub(super) fn clear(&mut self) {
         self.words.clear();
         self.ends.clear();
         self.table.clear();
         self.hashes.clear();
+        self.shapes = Shapes::default();
     }
 
     /// Adds all tokens of a text.
@@ -56,6 +64,7 @@ impl Tokens {
     /// Adds the hash of a variable that is one token and has one.
     pub(super) fn add_variable(&mut self, text: &str) {
         token::fold(text, &mut self.folded);
+        self.shapes.add(&self.folded);
         self.hashes
             .push(token::variable_hash(self.folded.as_bytes()));
     }

@@ -25,6 +25,7 @@ mod literal;
 mod merge;
 mod pattern;
 mod reader;
+mod shapes;
 mod source;
 mod split;
 mod values;
@@ -34,6 +35,7 @@ pub use fields::{Field, Format};
 pub use index::Tokens;
 pub use reader::Reader;
 pub use rows::Rows;
+pub use shapes::Shapes;
 pub use source::{BlockError, Source};
 
 /// Lines of a block at most.

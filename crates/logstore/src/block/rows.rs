@@ -63,6 +63,15 @@ impl Rows {
         }
     }
 
+    /// Adds the rows of a range.
+    pub fn insert_range(&mut self, range: std::ops::Range<usize>) {
+        let mut more = Self::all(self.len);
+        more.clip(range);
+        for (bits, more) in self.bits.iter_mut().zip(&more.bits) {
+            *bits |= more;
+        }
+    }
+
     /// Takes a row out.
     pub fn remove(&mut self, row: usize) {
         if row < self.len {

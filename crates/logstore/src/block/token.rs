@@ -36,6 +36,16 @@ pub(super) const CLASSES: [Class; 256] = {
     classes
 };
 
+/// What a character is to a token.
+pub(crate) fn kind(c: char) -> Wide {
+    match u8::try_from(c).map(|byte| CLASSES[usize::from(byte)]) {
+        Ok(Class::Separator) => Wide::Separator,
+        Ok(Class::Letter) => Wide::Letter,
+        Ok(Class::Digit) => Wide::Digit,
+        Ok(Class::Wide) | Err(_) => class_of(c),
+    }
+}
+
 /// What a character of several bytes is to a token.
 pub(super) fn class_of(c: char) -> Wide {
     if !c.is_alphanumeric() {
@@ -51,7 +61,7 @@ pub(super) fn class_of(c: char) -> Wide {
 
 /// The class of a character of several bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wide {
+pub(crate) enum Wide {
     Separator,
     Letter,
     Digit,
@@ -88,6 +98,11 @@ impl Token<'_> {
             && (self.text.len() >= HASHED_DIGITS_MIN
                 || !self.text.bytes().all(|b| b.is_ascii_digit()))
     }
+}
+
+/// Whether a text has a digit, as no word has.
+pub(crate) fn has_digit(text: &str) -> bool {
+    text.chars().any(|c| kind(c) == Wide::Digit)
 }
 
 /// The tokens of a text, in order.
@@ -158,7 +173,7 @@ pub fn fold(text: &str, into: &mut String) {
 
 /// Lower case of the upper case, where each is one character: so `ſ` and `K` (Kelvin) meet `s`
 /// and `k`, and `ς` meets `σ`.
-fn fold_char(c: char) -> char {
+pub(crate) fn fold_char(c: char) -> char {
     fn single(mut mapped: impl Iterator<Item = char>) -> Option<char> {
         let first = mapped.next()?;
         mapped.next().is_none().then_some(first)

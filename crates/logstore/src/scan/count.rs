@@ -1,0 +1,238 @@
+//! Amounts of lines over time, without the lines: a count without filters is a difference of
+//! ranks in a block's column of times.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use kittiwake_model::{Amount, Apart, Count, CountCursor, Counted, Labels, StoreError, matcher};
+
+use super::Pinned;
+use super::plan::{PartPlan, Plan, failed};
+use crate::head::Generation;
+use crate::part::{Block, Metadata, Part};
+
+pub(super) struct Cursor {
+    plan: Plan,
+    edges: Vec<i64>,
+    amount: Amount,
+    apart: Apart,
+    parts: VecDeque<Arc<Part>>,
+    /// The part at work and its blocks still to come.
+    current: Option<(PartPlan, usize)>,
+    generations: VecDeque<Arc<Generation>>,
+}
+
+impl Cursor {
+    pub(super) fn new(count: &Count, plan: Plan, pinned: Pinned) -> Self {
+        Self {
+            plan,
+            edges: count.edges.clone(),
+            amount: count.amount,
+            apart: count.apart.clone(),
+            parts: pinned.parts.into_iter().map(|(_, part)| part).collect(),
+            current: None,
+            generations: pinned.generations.into(),
+        }
+    }
+
+    /// The slot of a time, if it is in any.
+    fn slot(&self, time_ns: i64) -> Option<usize> {
+        let later = self.edges.partition_point(|edge| *edge < time_ns);
+        (later < self.edges.len()).then_some(later.checked_sub(1)?)
+    }
+
+    /// What lines with this metadata count for.
+    fn reduced(&self, metadata: &Labels) -> Labels {
+        if self.tells_apart(metadata.into_iter().map(|(name, _)| name)) {
+            metadata.clone()
+        } else {
+            Labels::empty()
+        }
+    }
+
+    /// Whether metadata under some of these names is told apart.
+    fn tells_apart(&self, mut names: impl Iterator<Item = impl AsRef<str>>) -> bool {
+        match &self.apart {
+            Apart::All => true,
+            Apart::By(wanted) => names.any(|n| wanted.iter().any(|w| w == n.as_ref())),
+        }
+    }
+
+    fn block(
+        &self,
+        part_plan: &PartPlan,
+        block: &Block,
+        into: &mut Vec<Counted>,
+    ) -> Result<(), StoreError> {
+        self.plan.context.check()?;
+        let part = &part_plan.part;
+        let found = part_plan.find(block, &self.plan)?;
+        if found.rows.is_empty() {
+            return Ok(());
+        }
+        let is_apart = block.has_metadata() && self.tells_apart(part.metadata_names.iter());
+        if !is_apart && !part_plan.has_filters() && self.amount == Amount::Lines {
+            return self.by_ranks(part_plan, block, &found.times, into);
+        }
+        let times = found.times.all().map_err(failed)?;
+        let metadata = if is_apart {
+            part.metadata(block).map_err(failed)?
+        } else {
+            Metadata::default()
+        };
+        let sizes = match (self.amount, found.text) {
+            (Amount::Lines, _) => None,
+            (Amount::Bytes, Some(text)) => Some(text),
+            (Amount::Bytes, None) => Some(part.text(block).map_err(failed)?),
+        };
+        let sizes = match sizes {
+            Some(mut text) => Some(sizes_of(&text.lines_of(&found.rows).map_err(failed)?)),
+            None => None,
+        };
+        let mut sums: BTreeMap<(usize, Option<usize>), BTreeMap<usize, u64>> = BTreeMap::new();
+        let mut runs = block.runs();
+        let mut current = runs.next();
+        for (nth, row) in found.rows.iter().enumerate() {
+            while current.as_ref().is_some_and(|(_, rows)| rows.end <= row) {
+                current = runs.next();
+            }
+            let (Some((run, _)), Some(slot)) = (&current, self.slot(times[row])) else {
+                continue;
+            };
+            let by_slot = sums.entry((run.stream, metadata.place(row))).or_default();
+            *by_slot.entry(slot).or_default() += sizes.as_ref().map_or(1, |s| s[nth]);
+        }
+        for ((stream, set), slots) in sums {
+            let set = set.and_then(|set| metadata.sets.get(set));
+            into.push(Counted {
+                stream: part.streams[stream].labels.clone(),
+                metadata: set.map_or_else(Labels::empty, |set| self.reduced(set)),
+                slots: slots.into_iter().collect(),
+            });
+        }
+        Ok(())
+    }
+
+    fn by_ranks(
+        &self,
+        part_plan: &PartPlan,
+        block: &Block,
+        times: &crate::part::Times,
+        into: &mut Vec<Counted>,
+    ) -> Result<(), StoreError> {
+        let range = self.plan.range;
+        let mut ranks = times.ranks();
+        for (run, rows) in block.runs() {
+            if !part_plan.is_wanted(run.stream) || !range.overlaps(run.range.start, run.range.end) {
+                continue;
+            }
+            // The slots that the run is in; its first and last time are known.
+            let start = run.range.start.max(range.start);
+            let end = run.range.end.min(range.end);
+            let first = self.edges.partition_point(|e| *e < start).saturating_sub(1);
+            let mut slots = Vec::new();
+            let mut before = None;
+            for slot in first..self.edges.len().saturating_sub(1) {
+                let (from, to) = (self.edges[slot], self.edges[slot + 1]);
+                if from >= end {
+                    break;
+                }
+                let mut rank = |at: i64| {
+                    if at < run.range.start {
+                        Ok(rows.start)
+                    } else if at >= run.range.end {
+                        Ok(rows.end)
+                    } else {
+                        ranks.after(rows.clone(), at).map_err(failed)
+                    }
+                };
+                let low = match before {
+                    Some(before) if from >= range.start.saturating_sub(1) => before,
+                    _ => rank(from.max(range.start.saturating_sub(1)))?,
+                };
+                let high = rank(to.min(range.end))?;
+                before = Some(high);
+                if high > low {
+                    slots.push((slot, (high - low) as u64));
+                }
+            }
+            if !slots.is_empty() {
+                into.push(Counted {
+                    stream: part_plan.part.streams[run.stream].labels.clone(),
+                    metadata: Labels::empty(),
+                    slots,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn generation(
+        &self,
+        generation: &Generation,
+        into: &mut Vec<Counted>,
+    ) -> Result<(), StoreError> {
+        let lines = generation.lines.read();
+        for stream in &lines.streams {
+            let range = stream.range();
+            if !self.plan.range.overlaps(range.start, range.end)
+                || !matcher::all_match(&self.plan.selector, &stream.labels)
+            {
+                continue;
+            }
+            self.plan.context.count_series(1)?;
+            self.plan.context.count_lines(stream.rows.len() as u64)?;
+            let mut sums: HashMap<Option<&Labels>, BTreeMap<usize, u64>> = HashMap::new();
+            for row in &stream.rows {
+                let Some(slot) = self.slot(row.time_ns) else {
+                    continue;
+                };
+                let (text, metadata) = (lines.text(row), lines.metadata(row));
+                if !self.plan.range.contains(row.time_ns)
+                    || !self.plan.accepts(&stream.labels, metadata, text)
+                {
+                    continue;
+                }
+                let apart = metadata.filter(|m| self.tells_apart(m.into_iter().map(|(n, _)| n)));
+                let amount = match self.amount {
+                    Amount::Lines => 1,
+                    Amount::Bytes => text.len() as u64,
+                };
+                *sums.entry(apart).or_default().entry(slot).or_default() += amount;
+            }
+            into.extend(sums.into_iter().map(|(metadata, slots)| Counted {
+                stream: stream.labels.clone(),
+                metadata: metadata.map_or_else(Labels::empty, |m| self.reduced(m)),
+                slots: slots.into_iter().collect(),
+            }));
+        }
+        Ok(())
+    }
+}
+
+fn sizes_of(lines: &crate::block::Lines) -> Vec<u64> {
+    let before = std::iter::once(0).chain(lines.ends.iter().copied());
+    let ends = lines.ends.iter().zip(before);
+    ends.map(|(end, before)| (end - before) as u64).collect()
+}
+
+impl CountCursor for Cursor {
+    fn next_counts(&mut self, into: &mut Vec<Counted>) -> Result<bool, StoreError> {
+        into.clear();
+        while into.is_empty() {
+            if let Some((plan, next)) = self.current.take() {
+                if let Some((block, _)) = plan.blocks.get(next) {
+                    self.block(&plan, &plan.part.blocks[*block], into)?;
+                    self.current = Some((plan, next + 1));
+                }
+            } else if let Some(part) = self.parts.pop_front() {
+                self.current = Some((self.plan.part(&part)?, 0));
+            } else if let Some(generation) = self.generations.pop_front() {
+                self.generation(&generation, into)?;
+            } else {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
