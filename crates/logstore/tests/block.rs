@@ -6,9 +6,9 @@
 use std::collections::BTreeSet;
 
 use kittiwake_logstore::block::{
-    BlockError, Encoded, Field, Format, Lines, Reader, Rows, Scratch, encode, token,
+    BlockError, Encoded, Field, Lines, Reader, Rows, Scratch, encode, token,
 };
-use kittiwake_model::LineFilter;
+use kittiwake_model::{FieldFormat, LineFilter};
 use proptest::prelude::*;
 
 /// One line of a container, of a few kinds.
@@ -200,8 +200,8 @@ proptest! {
                 all.push(pairs);
             }
         }
-        let format = if writer == 0 { Format::Json } else { Format::Logfmt };
-        let other = if writer == 0 { Format::Logfmt } else { Format::Json };
+        let format = if writer == 0 { FieldFormat::Json } else { FieldFormat::Logfmt };
+        let other = if writer == 0 { FieldFormat::Logfmt } else { FieldFormat::Json };
         let mut scratch = Scratch::default();
         let encoded = encode(&lines, &mut scratch).unwrap();
         let mut reader = reader(&encoded, lines.len()).unwrap();
@@ -306,10 +306,12 @@ fn many_users_many_words_and_no_words_at_all() {
         Field::Value(value) => found.push(value.parse::<u64>().unwrap()),
         other => panic!("{other:?}"),
     };
-    reader.field(Format::Json, "a_b", &all, &mut keep).unwrap();
+    reader
+        .field(FieldFormat::Json, "a_b", &all, &mut keep)
+        .unwrap();
     assert_eq!(found, (0..200).collect::<Vec<_>>());
     reader
-        .field(Format::Json, "d", &all, |_, field| {
+        .field(FieldFormat::Json, "d", &all, |_, field| {
             assert_eq!(field, Field::Absent);
         })
         .unwrap();

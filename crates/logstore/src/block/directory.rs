@@ -1,11 +1,12 @@
 //! What the head of a block tells of its columns, checked as far as it can be without them.
 
 use kittiwake_journal::bytes::Reader;
+use kittiwake_model::FieldFormat;
 
 use super::BlockError;
 use super::chunks::Place;
 use super::column::{CONSTANT, DICTIONARY, DIGITS_MAX, GROUP, HEX, IPV4, NUMBER, TEXT};
-use super::fields::Format;
+use super::fields::of_code;
 use super::ints::Ints;
 use super::split::VALUE;
 use super::values::Texts;
@@ -44,7 +45,7 @@ pub(super) struct Template {
     /// A column for each slot.
     pub(super) columns: Vec<Column>,
     /// What all its lines are written in, when they have fields.
-    pub(super) format: Option<Format>,
+    pub(super) format: Option<FieldFormat>,
 }
 
 /// What is around the numbers of a column.
@@ -142,7 +143,7 @@ impl<'a> Parser<'a> {
                 template.columns.push(column);
             }
             if !is_inner {
-                template.format = Format::of_code(self.reader.u8()?);
+                template.format = of_code(self.reader.u8()?);
             }
         }
         Ok(Group { templates, numbers })

@@ -6,35 +6,28 @@
 //! and the fields of an object within an object have both names with `_` between them. Arrays
 //! and nulls are no fields.
 
+use kittiwake_model::FieldFormat;
+
 use super::split::{VALUE, is_blank};
 
 /// Objects and arrays within each other at most.
 const DEPTH_MAX: usize = 16;
 
-/// What lines are written in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// A JSON object.
-    Json,
-    /// Pairs of logfmt.
-    Logfmt,
+/// How a head writes what the lines of a template are.
+pub(super) fn code(format: Option<FieldFormat>) -> u8 {
+    match format {
+        None => 0,
+        Some(FieldFormat::Json) => 1,
+        Some(FieldFormat::Logfmt) => 2,
+    }
 }
 
-impl Format {
-    pub(super) fn code(format: Option<Self>) -> u8 {
-        match format {
-            None => 0,
-            Some(Self::Json) => 1,
-            Some(Self::Logfmt) => 2,
-        }
-    }
-
-    pub(super) fn of_code(code: u8) -> Option<Self> {
-        match code {
-            1 => Some(Self::Json),
-            2 => Some(Self::Logfmt),
-            _ => None,
-        }
+/// What [`code`] stands for.
+pub(super) fn of_code(code: u8) -> Option<FieldFormat> {
+    match code {
+        1 => Some(FieldFormat::Json),
+        2 => Some(FieldFormat::Logfmt),
+        _ => None,
     }
 }
 
@@ -85,7 +78,7 @@ pub(super) struct FieldSlot {
 }
 
 /// The fields in the slots of a template, one for each, when it has fields at all.
-pub(super) fn of_template(text: &[u8]) -> Option<(Format, Vec<FieldSlot>)> {
+pub(super) fn of_template(text: &[u8]) -> Option<(FieldFormat, Vec<FieldSlot>)> {
     let mut parser = Parser {
         text,
         at: 0,
@@ -93,10 +86,10 @@ pub(super) fn of_template(text: &[u8]) -> Option<(Format, Vec<FieldSlot>)> {
     };
     let format = if text.first() == Some(&b'{') {
         parser.object("", 0)?;
-        Format::Json
+        FieldFormat::Json
     } else {
         parser.pairs()?;
-        Format::Logfmt
+        FieldFormat::Logfmt
     };
     if parser.at < text.len() {
         return None;

@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::BlockError;
 use super::column::{GROUP, Sink};
-use super::fields::{self, Format};
+use super::fields;
 use super::merge::{self, Slot};
 use super::split::{Span, Splitter, VALUE};
 
@@ -254,7 +254,7 @@ impl Grouping {
             }
             if inner.is_some() {
                 let format = fields.map(|(format, _)| format);
-                sink.directory.push(Format::code(format));
+                sink.directory.push(fields::code(format));
             }
         }
         self.values = values;

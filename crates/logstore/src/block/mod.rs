@@ -31,7 +31,7 @@ mod split;
 mod values;
 
 pub use encode::{Encoded, Scratch, encode};
-pub use fields::{Field, Format};
+pub use fields::Field;
 pub use index::Tokens;
 pub use reader::Reader;
 pub use rows::Rows;

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use kittiwake_journal::bytes::Reader as Bytes;
-use kittiwake_model::LineFilter;
+use kittiwake_model::{FieldFormat, LineFilter};
 use regex::Regex;
 
 use super::chunks::{Chunks, decompress};
 use super::directory::{Column, Group, Parser};
 use super::encode::{PLAIN, TEMPLATES};
-use super::fields::{self, Field, Format};
+use super::fields::{self, Field};
 use super::filter;
 use super::literal::Required;
 use super::pattern::{Pattern, Ways, parts, ways};
@@ -116,7 +116,7 @@ impl<S: Source> Reader<S> {
     /// Calls back with a field of each of some rows, in their order. `name` is that of a label.
     pub fn field(
         &mut self,
-        format: Format,
+        format: FieldFormat,
         name: &str,
         rows: &Rows,
         mut call: impl FnMut(usize, Field<'_>),
