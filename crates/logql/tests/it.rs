@@ -452,6 +452,7 @@ proptest! {
             "sum(bytes_over_time({app=~\".+\"} | json | level=\"warn\" [1m]))",
         ]),
         has_metadata in any::<bool>(),
+        kinds in prop::sample::select(vec![1_u8, 2, 4]),
         is_forward in any::<bool>(),
     ) {
         let memory = MemoryLogs::new();
@@ -474,11 +475,12 @@ proptest! {
             }
             let app = ["a", "b", "c"][app];
             let labels = Labels::from_pairs([("app", app)]).unwrap();
-            let metadata = match has_metadata {
-                true => Labels::from_pairs([("k", (number % 3).to_string())]).unwrap(),
-                false => Labels::empty(),
+            let metadata = if has_metadata {
+                Labels::from_pairs([("k", (number % 3).to_string())]).unwrap()
+            } else {
+                Labels::empty()
             };
-            let text = line_of(second, kind, number);
+            let text = line_of(second, kind % kinds, number);
             let mut batch = kittiwake_logstore::Batch::new();
             batch.start(labels.clone());
             batch.line(second * S + 7, &text, Some(metadata.clone()));
