@@ -10,14 +10,27 @@ use std::sync::Arc;
 use kittiwake_env::Fs;
 use kittiwake_model::Labels;
 
-use crate::block::{self, Lines};
+use crate::block::{self, Lines, Rows};
+use crate::deletions::{self, Deletion};
 use crate::part::{Block, Documents, Line, Metadata, Part, PartError, PartWriter};
 
 /// Lines of a part that compaction still makes.
 pub(crate) const ROWS_MAX: u64 = 1 << 24;
 
-/// Writes a part of all lines of the given ones. Gives the number of lines.
-pub(crate) fn merge(fs: &Arc<dyn Fs>, path: &Path, parts: &[Arc<Part>]) -> Result<u64, PartError> {
+/// A part to be merged, with the deletions that concern it.
+pub(crate) type Input = (Arc<Part>, Vec<Arc<Deletion>>);
+
+/// Writes a part of all lines of the given ones that were not deleted. Gives their number; with
+/// none there is no part.
+pub(crate) fn merge(fs: &Arc<dyn Fs>, path: &Path, inputs: &[Input]) -> Result<u64, PartError> {
+    let parts: Vec<Arc<Part>> = inputs.iter().map(|(part, _)| Arc::clone(part)).collect();
+    let mut hidden = Vec::new();
+    for (part, deletions) in inputs {
+        let of = part.blocks.iter();
+        let of = of.map(|block| deletions::hidden(deletions, part, block));
+        hidden.push(of.collect::<Result<Vec<_>, _>>()?);
+    }
+
     let mut numbers: BTreeMap<&Labels, usize> = BTreeMap::new();
     for stream in parts.iter().flat_map(|p| &p.streams) {
         numbers.insert(&stream.labels, 0);
@@ -30,7 +43,8 @@ pub(crate) fn merge(fs: &Arc<dyn Fs>, path: &Path, parts: &[Arc<Part>]) -> Resul
         part.streams.iter().map(|s| numbers[&s.labels]).collect()
     };
     let merge = Merge {
-        parts,
+        parts: &parts,
+        hidden,
         streams: parts.iter().map(streams_of).collect(),
     };
     let mut writer = PartWriter::create(fs, path, streams)?;
@@ -38,6 +52,10 @@ pub(crate) fn merge(fs: &Arc<dyn Fs>, path: &Path, parts: &[Arc<Part>]) -> Resul
         .copy_full(&mut writer)
         .and_then(|()| merge.write_small(&mut writer))
     {
+        Ok(()) if writer.rows() == 0 => {
+            writer.abandon();
+            Ok(0)
+        }
         Ok(()) => writer.finish(),
         Err(error) => {
             writer.abandon();
@@ -48,6 +66,8 @@ pub(crate) fn merge(fs: &Arc<dyn Fs>, path: &Path, parts: &[Arc<Part>]) -> Resul
 
 struct Merge<'a> {
     parts: &'a [Arc<Part>],
+    /// Per part and block the rows that were deleted.
+    hidden: Vec<Vec<Option<Rows>>>,
     /// Per part the numbers that its streams have in the part that is written.
     streams: Vec<Vec<usize>>,
 }
@@ -56,14 +76,27 @@ struct Merge<'a> {
 type Small = (usize, usize, usize, usize);
 
 impl Merge<'_> {
+    /// Whether a block is copied as it is.
+    fn is_copied(&self, part: usize, block: usize) -> bool {
+        self.hidden[part][block].is_none() && is_full(&self.parts[part].blocks[block])
+    }
+
+    fn is_hidden(&self, part: usize, block: usize, row: usize) -> bool {
+        self.hidden[part][block]
+            .as_ref()
+            .is_some_and(|h| h.contains(row))
+    }
+
     fn copy_full(&self, writer: &mut PartWriter) -> Result<(), PartError> {
-        for (part, streams) in self.parts.iter().zip(&self.streams) {
-            if !part.blocks.iter().any(is_full) {
+        for (p, (part, streams)) in self.parts.iter().zip(&self.streams).enumerate() {
+            let blocks = (0..part.blocks.len()).filter(|b| self.is_copied(p, *b));
+            let blocks: Vec<usize> = blocks.collect();
+            if blocks.is_empty() {
                 continue;
             }
             let words = part.read_words()?.by_block()?;
             let mut copied = vec![None; part.blocks.len()];
-            for (number, _) in part.blocks.iter().enumerate().filter(|(_, b)| is_full(b)) {
+            for number in blocks {
                 copied[number] = Some(writer.copy(part, number, streams, &words)?);
             }
             writer.copy_groups(part, &copied)?;
@@ -80,7 +113,7 @@ impl Merge<'_> {
             for (b, block) in part.blocks.iter().enumerate() {
                 for (run, rows) in block.runs() {
                     let stream = self.streams[p][run.stream];
-                    if is_full(block) {
+                    if self.is_copied(p, b) {
                         has_full[stream] |= block.runs.len() == 1;
                     } else {
                         let runs = by_stream.entry(stream).or_default();
@@ -102,7 +135,8 @@ impl Merge<'_> {
                     Entry::Occupied(there) => there.into_mut(),
                     Entry::Vacant(place) => place.insert(Opened::read(&self.parts[p], b)?),
                 };
-                let keys = (first..first + rows).map(|row| (block.key(row), (p, b), row));
+                let kept = (first..first + rows).filter(|row| !self.is_hidden(p, b, *row));
+                let keys = kept.map(|row| (block.key(row), (p, b), row));
                 order.extend(keys);
             }
             order.sort_unstable();

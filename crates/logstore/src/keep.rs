@@ -1,14 +1,17 @@
 //! Keeping the store: flush, compaction, retention, and recovery from the log.
 
+use std::collections::HashMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use kittiwake_env::Fs;
-use kittiwake_journal::{FileMeta, JournalError};
-use kittiwake_model::SeriesHasher;
+use kittiwake_journal::{FileMeta, JournalError, Manifest};
+use kittiwake_model::{SeriesHasher, TimeRange};
 
 use crate::compaction;
+use crate::deletions::Deletion;
 use crate::head::Generation;
 use crate::part::{Line, Part, PartError, PartWriter};
 use crate::store::{Frozen, MANIFEST, OpenError, Placed, Store, StreamState};
@@ -41,7 +44,10 @@ impl Store {
             tracing::error!(%error, "logs: expired parts could not be removed");
         }
         while !self.compaction_failed.load(Ordering::Relaxed) {
-            match self.compact() {
+            match self
+                .remove_deleted()
+                .and_then(|more| Ok(more | self.compact()?))
+            {
                 // What came meanwhile goes first: it holds memory.
                 Ok(true) if self.is_flush_due() => {
                     if let Some(keeper) = self.keeper.get() {
@@ -172,66 +178,146 @@ impl Store {
         let Some(range) = manifest.candidates(compaction::ROWS_MAX) else {
             return Ok(false);
         };
-        let inputs: Vec<Placed> = {
+        let level = manifest.files[range.clone()].iter().map(|f| f.level).max();
+        self.rewrite(&mut manifest, range, level.unwrap_or(0) + 1, &[])?;
+        Ok(true)
+    }
+
+    /// Writes parts that follow each other anew as one, without what was deleted, nor what the
+    /// other deletions given hide.
+    fn rewrite(
+        &self,
+        manifest: &mut Manifest,
+        range: Range<usize>,
+        level: u32,
+        more: &[Arc<Deletion>],
+    ) -> Result<(), OpenError> {
+        let (inputs, deletions): (Vec<Placed>, Vec<Arc<Deletion>>) = {
             let state = self.state.read();
             let of = |meta: &FileMeta| state.parts.iter().find(|p| p.meta.id == meta.id).cloned();
-            manifest.files[range.clone()]
-                .iter()
-                .filter_map(of)
-                .collect()
+            let inputs = manifest.files[range.clone()].iter().filter_map(of);
+            let deletions = state.deletions.iter().filter(|d| !d.is_done).chain(more);
+            (inputs.collect(), deletions.cloned().collect())
         };
         let mut meta = FileMeta {
             id: manifest.next_id,
-            level: inputs.iter().map(|p| p.meta.level).max().unwrap_or(0) + 1,
+            level,
             rows: 0,
             start: inputs.iter().map(|p| p.meta.start).min().unwrap_or(0),
             end: inputs.iter().map(|p| p.meta.end).max().unwrap_or(0),
         };
         let path = MANIFEST.file(&self.dir, &meta);
-        let parts: Vec<Arc<Part>> = inputs.iter().map(|p| Arc::clone(&p.part)).collect();
-        meta.rows = compaction::merge(&self.fs, &path, &parts)?;
-        let part = Arc::new(self.open_part(&path)?);
+        let with_deletions = |p: &Placed| {
+            let of = deletions.iter().filter(|d| d.concerns(&p.meta, &p.part));
+            (Arc::clone(&p.part), of.cloned().collect())
+        };
+        let merged: Vec<_> = inputs.iter().map(with_deletions).collect();
+        meta.rows = compaction::merge(&self.fs, &path, &merged)?;
+        let placed = match meta.rows {
+            0 => None,
+            _ => Some(Placed {
+                meta,
+                part: Arc::new(self.open_part(&path)?),
+            }),
+        };
         let mut next = manifest.clone();
         next.next_id += 1;
-        next.files.splice(range, [meta]);
-        next.write(self.fs.as_ref(), &self.dir)?;
-        *manifest = next;
-        {
-            let mut state = self.state.write();
-            let ids: Vec<u64> = inputs.iter().map(|p| p.meta.id).collect();
-            state.parts.retain(|p| !ids.contains(&p.meta.id));
-            state.parts.push(Placed { meta, part });
-        }
-        for input in &inputs {
-            self.fs.remove(&MANIFEST.file(&self.dir, &input.meta))?;
-        }
-        Ok(true)
+        next.files.splice(range, placed.iter().map(|p| p.meta));
+        self.replace(manifest, next, placed)
     }
 
-    /// Removes parts that hold only lines older than the retention.
-    fn remove_expired(&self) -> Result<(), OpenError> {
-        if self.options.retention_ns == 0 {
-            return Ok(());
-        }
-        let before = self
-            .clock
-            .now_ns()
-            .saturating_sub(self.options.retention_ns);
-        let mut manifest = self.manifest.lock();
-        let (kept, expired): (Vec<FileMeta>, Vec<FileMeta>) =
-            manifest.files.iter().partition(|f| f.end >= before);
-        if expired.is_empty() {
-            return Ok(());
-        }
-        let mut next = manifest.clone();
-        next.files = kept;
+    /// Puts a manifest and perhaps a part in place, and removes the files that are no more.
+    fn replace(
+        &self,
+        manifest: &mut Manifest,
+        next: Manifest,
+        placed: Option<Placed>,
+    ) -> Result<(), OpenError> {
         next.write(self.fs.as_ref(), &self.dir)?;
-        *manifest = next;
-        self.state.write().parts.retain(|p| p.meta.end >= before);
-        for meta in expired {
-            self.fs.remove(&MANIFEST.file(&self.dir, &meta))?;
+        let before = std::mem::replace(manifest, next);
+        let is_there = |meta: &FileMeta| manifest.files.iter().any(|f| f.id == meta.id);
+        {
+            let mut state = self.state.write();
+            state.parts.retain(|p| is_there(&p.meta));
+            state.parts.extend(placed);
+        }
+        for gone in before.files.iter().filter(|f| !is_there(f)) {
+            self.fs.remove(&MANIFEST.file(&self.dir, gone))?;
         }
         Ok(())
+    }
+
+    /// Removes parts that hold only lines older than the retention, and the oldest while there
+    /// are more bytes than are to be kept.
+    fn remove_expired(&self) -> Result<(), OpenError> {
+        let mut manifest = self.manifest.lock();
+        let before = match self.options.retention_ns {
+            0 => i64::MIN,
+            retention => self.clock.now_ns().saturating_sub(retention),
+        };
+        let sizes: HashMap<u64, u64> = {
+            let state = self.state.read();
+            let sizes = state.parts.iter().map(|p| (p.meta.id, p.part.size_bytes()));
+            sizes.collect()
+        };
+        let mut next = manifest.clone();
+        next.files.retain(|f| f.end >= before);
+        let size = |f: &FileMeta| sizes.get(&f.id).copied().unwrap_or(0);
+        let mut bytes: u64 = next.files.iter().map(size).sum();
+        while self.options.retention_bytes > 0 && bytes > self.options.retention_bytes {
+            let oldest = next.files.iter().enumerate().min_by_key(|(_, f)| f.end);
+            let Some((place, _)) = oldest else { break };
+            bytes -= size(&next.files.remove(place));
+        }
+        if next.files.len() == manifest.files.len() {
+            return Ok(());
+        }
+        self.replace(&mut manifest, next, None)
+    }
+
+    /// Writes one part anew that has lines which were deleted, or streams whose own retention
+    /// is over. False when there is none.
+    fn remove_deleted(&self) -> Result<bool, OpenError> {
+        let mut manifest = self.manifest.lock();
+        let mut deletions = self.deletions();
+        let now_ns = self.clock.now_ns();
+        let expired = self.options.retention_of.iter().map(|(selector, ns)| {
+            Arc::new(Deletion {
+                id: String::new(),
+                query: String::new(),
+                selector: selector.clone(),
+                filters: Vec::new(),
+                range: TimeRange::new(i64::MIN, now_ns.saturating_sub(*ns)),
+                created_ns: now_ns,
+                is_done: false,
+                before_part: u64::MAX,
+            })
+        });
+        let expired: Vec<Arc<Deletion>> = expired.collect();
+        let work = {
+            let state = self.state.read();
+            let is_due = |p: &Placed| {
+                let mut waiting = deletions.iter().filter(|d| !d.is_done);
+                waiting.any(|d| d.concerns(&p.meta, &p.part))
+                    || expired.iter().any(|d| d.covers_stream(&p.part))
+            };
+            state.parts.iter().find(|p| is_due(p)).map(|p| p.meta)
+        };
+        if let Some(meta) = work {
+            let place = manifest.files.iter().position(|f| f.id == meta.id);
+            let Some(place) = place else {
+                return Ok(false);
+            };
+            self.rewrite(&mut manifest, place..place + 1, meta.level, &expired)?;
+            return Ok(true);
+        }
+        if deletions.iter().any(|d| !d.is_done) {
+            for deletion in &mut deletions {
+                Arc::make_mut(deletion).is_done = true;
+            }
+            self.keep_deletions(deletions)?;
+        }
+        Ok(false)
     }
 
     pub(crate) fn replay(&self) -> Result<(), OpenError> {

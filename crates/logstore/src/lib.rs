@@ -7,6 +7,7 @@
 mod batch;
 pub mod block;
 mod compaction;
+mod deletions;
 mod follow;
 mod head;
 mod index;
@@ -18,6 +19,7 @@ mod wal;
 mod write;
 
 pub use batch::Batch;
+pub use deletions::{Deletion, DeletionError};
 pub use part::PartError;
 pub use store::{Maintenance, OpenError, Options, Stats, Store};
 pub use write::{Refusal, WriteError, Written};

@@ -20,11 +20,12 @@ use kittiwake_env::{Clock, FileLock, Fs, FsError, Periodic, Rng, Waker};
 use kittiwake_journal::{
     FileMeta, Journal, JournalError, Manifest, ManifestError, ManifestKind, Sequence,
 };
-use kittiwake_model::SeriesHash;
 use kittiwake_model::delivery::Deliveries;
+use kittiwake_model::{Matcher, SeriesHash};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::compaction::ROWS_MAX;
+use crate::deletions::{self, Deletion, DeletionError};
 use crate::follow::Arrivals;
 use crate::head::Generation;
 use crate::index::WordsCache;
@@ -43,6 +44,10 @@ pub(crate) const FRAME_BYTES_MAX: u32 = 128 << 20;
 pub struct Options {
     /// Lines older than this are refused and their parts removed, in ns; 0 keeps all.
     pub retention_ns: i64,
+    /// Once the parts have more bytes than this, the oldest are removed; 0 keeps all.
+    pub retention_bytes: u64,
+    /// Lines of streams that match are removed after this time, in ns, where it is shorter.
+    pub retention_of: Vec<(Vec<Matcher>, i64)>,
     /// A flush comes at the latest after this time, in ms ...
     pub flush_interval_ms: i64,
     /// ... or with this many bytes of text in the head.
@@ -55,6 +60,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             retention_ns: 30 * 86_400_000_000_000,
+            retention_bytes: 0,
+            retention_of: Vec::new(),
             flush_interval_ms: 300_000,
             flush_bytes: 24 << 20,
             streams_max: 100_000,
@@ -77,6 +84,9 @@ pub enum OpenError {
     /// A part cannot be written or read.
     #[error(transparent)]
     Part(#[from] PartError),
+    /// The deletions cannot be read or kept.
+    #[error(transparent)]
+    Deletions(#[from] DeletionError),
 }
 
 /// Counters and sizes for the program's own metrics.
@@ -151,6 +161,8 @@ pub(crate) struct State {
     /// Oldest first.
     pub(crate) frozen: Vec<Frozen>,
     pub(crate) parts: Vec<Placed>,
+    /// Oldest first.
+    pub(crate) deletions: Vec<Arc<Deletion>>,
 }
 
 impl State {
@@ -254,6 +266,7 @@ impl Store {
         let store = Self {
             state: RwLock::new(State {
                 parts: parts.into_iter().map(place).collect(),
+                deletions: deletions::read(fs.as_ref(), &dir)?,
                 ..State::default()
             }),
             writer: Mutex::new(Writer {

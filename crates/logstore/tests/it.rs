@@ -12,8 +12,8 @@ use kittiwake_env::{Clock, Fs, Rng, SeededRng, SimClock, SimFs};
 use kittiwake_logstore::{Batch, Options, Refusal, Store, WriteError};
 use kittiwake_model::delivery::{FrameNumber, Origin, Sender};
 use kittiwake_model::{
-    Direction, EntryBatch, EntryId, Labels, LineFilter, LogStore, Matcher, QueryContext, Scan,
-    TimeRange,
+    Amount, Apart, Count, Direction, EntryBatch, EntryId, Labels, LineFilter, LogStore, Matcher,
+    QueryContext, Scan, TimeRange,
 };
 
 const START_NS: i64 = 1_700_000_000_000_000_000;
@@ -470,4 +470,144 @@ fn a_damaged_part_is_set_aside_and_the_rest_is_read() {
 /// As they are, since lines of the lost part leave gaps.
 fn read_all_any(store: &Store) -> Vec<Read> {
     read(store, &scan_all())
+}
+
+fn lines(store: &Store, scan: &Scan) -> Vec<String> {
+    read(store, scan).into_iter().map(|r| r.line).collect()
+}
+
+#[test]
+fn what_is_deleted_is_gone_at_once_and_then_for_good() {
+    let mut bed = Bed::new(1);
+    let mut store = bed.open();
+    let fill = |store: &Store, from: i64| {
+        let mut batch = Batch::new();
+        for number in 1..4 {
+            batch.start(stream(number));
+            for line in 0..300 {
+                let time_ns = START_NS + (from + line) * 1_000_000;
+                batch.line(time_ns, &format!("{number} line {line} of {from}"), None);
+            }
+        }
+        store.write(&batch, None).unwrap();
+    };
+    fill(&store, 0);
+    store.flush().unwrap();
+    fill(&store, 1000);
+    let all = read(&store, &scan_all());
+    let delete = |store: &Store, number: u64, from: i64, to: i64, text: &str| {
+        let selector = vec![Matcher::equal("container", format!("c{number}"))];
+        let filters = vec![LineFilter::Contains(vec![text.to_owned()])];
+        let range = TimeRange::new(START_NS + from * 1_000_000, START_NS + to * 1_000_000);
+        store.delete("{}", selector, filters, range).unwrap()
+    };
+    let first = delete(&store, 1, 100, 1100, "line 10");
+    let second = delete(&store, 2, i64::MIN / 4_000_000, 5000, "");
+    let is_gone = |r: &Read| {
+        let ms = (r.id.time_ns - START_NS) / 1_000_000;
+        (r.labels == stream(1) && (100..=1100).contains(&ms) && r.line.contains("line 10"))
+            || r.labels == stream(2)
+    };
+    let kept: Vec<Read> = all.iter().filter(|r| !is_gone(r)).cloned().collect();
+    assert_eq!(read(&store, &scan_all()), kept);
+    let count = Count {
+        scan: scan_all(),
+        edges: vec![0, i64::MAX],
+        amount: Amount::Lines,
+        apart: Apart::By(Vec::new()),
+    };
+    let counted = |store: &Store| {
+        let mut cursor = store
+            .count(&count, &QueryContext::default())
+            .unwrap()
+            .unwrap();
+        let (mut sum, mut some) = (0, Vec::new());
+        while cursor.next_counts(&mut some).unwrap() {
+            sum += some
+                .iter()
+                .flat_map(|c| &c.slots)
+                .map(|(_, n)| n)
+                .sum::<u64>();
+        }
+        sum
+    };
+    assert_eq!(counted(&store), kept.len() as u64);
+    // What comes later is not hidden.
+    fill(&store, 100);
+    let later = lines(&store, &scan_all()).len();
+    assert_eq!(later, kept.len() + 900);
+    drop(store);
+    bed.fs.kill();
+    store = bed.open();
+    assert_eq!(read(&store, &scan_all()).len(), later);
+    // Taken back before it is done, a deletion hides nothing.
+    assert!(store.cancel_deletion(&second).unwrap());
+    assert!(!store.cancel_deletion("x").unwrap());
+    let restored = read(&store, &scan_all()).len();
+    assert_eq!(restored, later + 600);
+    store.maintain();
+    assert!(store.deletions().iter().all(|d| d.is_done));
+    assert!(!store.cancel_deletion(&first).unwrap());
+    assert_eq!(read(&store, &scan_all()).len(), restored);
+    assert_eq!(counted(&store), restored as u64);
+    let third = delete(&store, 3, 0, 5000, "");
+    store.maintain();
+    drop(store);
+    bed.fs.kill();
+    store = bed.open();
+    assert!(store.deletions().iter().any(|d| d.id == third && d.is_done));
+    assert!(
+        read(&store, &scan_all())
+            .iter()
+            .all(|r| r.labels != stream(3))
+    );
+}
+
+#[test]
+fn retention_by_size_and_by_stream() {
+    let mut bed = Bed::new(1);
+    let hour = 3_600_000_000_000;
+    let store = bed.open_with(Options {
+        retention_ns: 100 * hour,
+        retention_of: vec![(vec![Matcher::equal("container", "c1")], hour)],
+        retention_bytes: 20_000,
+        ..Options::default()
+    });
+    for round in 0..2 {
+        let mut batch = Batch::new();
+        for number in 1..3 {
+            batch.start(stream(number));
+            batch.line(bed.clock.now_ns(), &format!("line of {round}"), None);
+        }
+        store.write(&batch, None).unwrap();
+        store.flush().unwrap();
+        bed.clock.advance(Duration::from_mins(50));
+    }
+    let of = |store: &Store, number| {
+        let all = read(store, &scan_all());
+        all.iter().filter(|r| r.labels == stream(number)).count()
+    };
+    store.maintain();
+    assert_eq!((of(&store, 1), of(&store, 2)), (1, 2));
+    for round in 0..20 {
+        let mut batch = Batch::new();
+        batch.start(stream(2));
+        let numbers: Vec<String> = (0..200).map(|n| (n * round * 7919).to_string()).collect();
+        let text = format!("{} ", numbers.join(" "));
+        batch.line(bed.clock.now_ns(), &text, None);
+        store.write(&batch, None).unwrap();
+        store.flush().unwrap();
+        bed.clock.advance(Duration::from_mins(1));
+        store.maintain();
+        assert!(
+            store.stats().part_bytes <= 20_000,
+            "{}",
+            store.stats().part_bytes
+        );
+    }
+    let newest = read(&store, &scan_all()).pop().unwrap();
+    assert!(
+        newest.line.contains(&format!(" {} ", 19 * 7919 * 3)),
+        "{newest:?}"
+    );
 }

@@ -14,6 +14,7 @@
 use std::ops::Range;
 
 use kittiwake_journal::bytes::{Malformed, Reader, put_uvarint, put_varint};
+use kittiwake_model::TimeRange;
 
 /// Rows of a page.
 pub(crate) const PAGE_ROWS: usize = 128;
@@ -199,6 +200,23 @@ impl Times {
             self.page(page, &mut all)?;
         }
         Ok(all)
+    }
+
+    /// The rows of a run that lie in a range of time. The run's own range is known.
+    pub(crate) fn within(
+        &self,
+        mut run: Range<usize>,
+        of_run: TimeRange,
+        range: TimeRange,
+    ) -> Result<Range<usize>, Malformed> {
+        let mut ranks = self.ranks();
+        if range.start > of_run.start {
+            run.start = ranks.after(run.clone(), range.start - 1)?;
+        }
+        if range.end < of_run.end {
+            run.end = ranks.after(run.clone(), range.end)?;
+        }
+        Ok(run)
     }
 
     /// Finds ranks in runs of rows that are in order of time.

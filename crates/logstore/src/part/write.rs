@@ -220,6 +220,11 @@ impl PartWriter {
         Ok(())
     }
 
+    /// Lines so far.
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows
+    }
+
     /// Writes the index and makes the part durable. Gives its number of lines.
     pub(crate) fn finish(mut self) -> Result<u64, PartError> {
         let rows = self.rows;

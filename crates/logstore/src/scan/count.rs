@@ -12,7 +12,8 @@ use super::Pinned;
 use super::plan::{PartPlan, Plan, failed};
 use super::test;
 use crate::head::Generation;
-use crate::part::{Block, Metadata, Part};
+use crate::part::{Block, Metadata};
+use crate::store::Placed;
 
 pub(super) struct Cursor {
     plan: Plan,
@@ -20,7 +21,7 @@ pub(super) struct Cursor {
     edges: Vec<i64>,
     amount: Amount,
     apart: Apart,
-    parts: VecDeque<Arc<Part>>,
+    parts: VecDeque<Placed>,
     /// The part at work and its blocks still to come.
     current: Option<(PartPlan, usize)>,
     generations: VecDeque<Arc<Generation>>,
@@ -34,7 +35,7 @@ impl Cursor {
             edges: count.edges.clone(),
             amount: count.amount,
             apart: count.apart.clone(),
-            parts: pinned.parts.into_iter().map(|(_, part)| part).collect(),
+            parts: pinned.parts.into(),
             current: None,
             generations: pinned.generations.into(),
         }
@@ -79,7 +80,7 @@ impl Cursor {
             return Ok(());
         }
         let is_apart = block.has_metadata() && self.tells_apart(part.metadata_names.iter());
-        let is_whole = !part_plan.has_filters() && self.test.is_none();
+        let is_whole = found.is_whole && self.test.is_none();
         if !is_apart && is_whole && self.amount == Amount::Lines {
             return self.by_ranks(part_plan, block, &found.times, into);
         }

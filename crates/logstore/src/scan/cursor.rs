@@ -15,6 +15,7 @@ use super::plan::{PartPlan, Plan, failed};
 use crate::block::{Reader, Rows};
 use crate::head::Generation;
 use crate::part::{Metadata, Part, Text};
+use crate::store::Placed;
 
 /// Entries of a batch.
 const BATCH_LEN: usize = 1024;
@@ -23,7 +24,7 @@ const CHUNK_LEN: usize = 256;
 
 /// What is not open yet.
 enum Later {
-    Part(Arc<Part>),
+    Part(Placed),
     Block(Arc<PartPlan>, usize),
 }
 
@@ -141,8 +142,9 @@ impl Cursor {
         if cursor.plan.range.is_empty() {
             return Ok(cursor);
         }
-        for (range, part) in pinned.parts {
-            cursor.push_later(range, Later::Part(part));
+        for placed in pinned.parts {
+            let range = TimeRange::new(placed.meta.start, placed.meta.end);
+            cursor.push_later(range, Later::Part(placed));
         }
         for generation in pinned.generations {
             let order = cursor.head_order(&generation)?;

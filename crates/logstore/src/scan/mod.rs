@@ -13,33 +13,31 @@ use kittiwake_model::{
     QueryContext, Scan, StoreError, TimeRange, matcher,
 };
 
+use crate::deletions::Deletion;
 use crate::head::Generation;
-use crate::part::Part;
-use crate::store::Store;
+use crate::store::{Placed, Store};
 
 use plan::Plan;
 
 /// What a scan sees: parts that overlap its range, oldest first, and all generations.
 struct Pinned {
-    parts: Vec<(TimeRange, Arc<Part>)>,
+    parts: Vec<Placed>,
     generations: Vec<Arc<Generation>>,
+    deletions: Vec<Arc<Deletion>>,
 }
 
 impl Store {
     fn pin(&self, range: TimeRange) -> Pinned {
         let state = self.state.read();
         let parts = state.parts.iter();
+        let deletions = state.deletions.iter();
         Pinned {
             parts: parts
                 .filter(|p| range.overlaps(p.meta.start, p.meta.end))
-                .map(|p| {
-                    (
-                        TimeRange::new(p.meta.start, p.meta.end),
-                        Arc::clone(&p.part),
-                    )
-                })
+                .cloned()
                 .collect(),
             generations: state.generations().map(Arc::clone).collect(),
+            deletions: deletions.filter(|d| !d.is_done).cloned().collect(),
         }
     }
 }
@@ -59,7 +57,7 @@ impl LogStore for Store {
             }
         }
         let pinned = self.pin(range);
-        let plan = Plan::new(scan, range, context);
+        let plan = Plan::new(scan, range, pinned.deletions.clone(), context);
         Ok(Box::new(cursor::Cursor::new(scan, plan, pinned)?))
     }
 
@@ -70,7 +68,8 @@ impl LogStore for Store {
     ) -> Result<Option<Box<dyn CountCursor>>, StoreError> {
         context.check()?;
         let pinned = self.pin(count.scan.range);
-        let plan = Plan::new(&count.scan, count.scan.range, context);
+        let deletions = pinned.deletions.clone();
+        let plan = Plan::new(&count.scan, count.scan.range, deletions, context);
         Ok(Some(Box::new(count::Cursor::new(count, plan, pinned))))
     }
 
@@ -89,7 +88,8 @@ impl LogStore for Store {
             return Ok(Vec::new());
         }
         let pinned = self.pin(range);
-        for (_, part) in &pinned.parts {
+        for placed in &pinned.parts {
+            let part = &placed.part;
             context.check()?;
             for run in part.blocks.iter().flat_map(|b| &b.runs) {
                 let stream = &part.streams[run.stream];

@@ -7,8 +7,10 @@ use kittiwake_model::{
 };
 
 use crate::block::{Reader, Rows};
+use crate::deletions::{self, Deletion};
 use crate::index::{Blocks, Wanted};
 use crate::part::{Block, Part, PartError, Text, Times};
+use crate::store::Placed;
 
 pub(super) fn failed(error: impl Into<PartError>) -> StoreError {
     StoreError::Failed(error.into().to_string())
@@ -22,6 +24,7 @@ pub(super) struct Plan {
     pub(super) field_filters: Vec<FieldFilter>,
     pub(super) range: TimeRange,
     pub(super) context: QueryContext,
+    deletions: Vec<Arc<Deletion>>,
     wanted: Wanted,
     /// By field filter.
     fields_wanted: Vec<Wanted>,
@@ -34,6 +37,7 @@ pub(super) struct PartPlan {
     /// Per stream whether it is wanted.
     streams: Vec<bool>,
     filters: Vec<LineFilter>,
+    deletions: Vec<Arc<Deletion>>,
     /// Blocks that may have lines, in their order, each with the time of its wanted runs.
     pub(super) blocks: Vec<(usize, TimeRange)>,
 }
@@ -41,14 +45,22 @@ pub(super) struct PartPlan {
 /// The rows of a block that are wanted, and what was opened to find them.
 pub(super) struct Found {
     pub(super) rows: Rows,
+    /// Whether all rows of the wanted streams and times are among them.
+    pub(super) is_whole: bool,
     pub(super) times: Times,
     /// Opened when there were filters.
     pub(super) text: Option<Reader<Text>>,
 }
 
 impl Plan {
-    pub(super) fn new(scan: &Scan, range: TimeRange, context: &QueryContext) -> Self {
+    pub(super) fn new(
+        scan: &Scan,
+        range: TimeRange,
+        deletions: Vec<Arc<Deletion>>,
+        context: &QueryContext,
+    ) -> Self {
         Self {
+            deletions,
             selector: scan.selector.clone(),
             filters: scan.filters.clone(),
             field_filters: scan.field_filters.clone(),
@@ -64,8 +76,11 @@ impl Plan {
     }
 
     /// The blocks of a part that may have lines.
-    pub(super) fn part(&self, part: &Arc<Part>) -> Result<PartPlan, StoreError> {
+    pub(super) fn part(&self, placed: &Placed) -> Result<PartPlan, StoreError> {
         self.context.check()?;
+        let part = &placed.part;
+        let deletions = self.deletions.iter();
+        let deletions = deletions.filter(|d| d.concerns(&placed.meta, part));
         let streams: Vec<bool> = part
             .streams
             .iter()
@@ -109,6 +124,7 @@ impl Plan {
             part: Arc::clone(part),
             streams,
             filters,
+            deletions: deletions.cloned().collect(),
         })
     }
 
@@ -141,20 +157,17 @@ impl PartPlan {
     pub(super) fn find(&self, block: &Block, plan: &Plan) -> Result<Found, StoreError> {
         let times = self.part.times(block).map_err(failed)?;
         let mut rows = Rows::none(block.rows);
-        let mut ranks = times.ranks();
         for (run, of) in block.runs() {
             if !self.streams[run.stream] || !plan.range.overlaps(run.range.start, run.range.end) {
                 continue;
             }
-            let mut of = of;
-            if plan.range.start > run.range.start {
-                let before = plan.range.start - 1;
-                of.start = ranks.after(of.clone(), before).map_err(failed)?;
-            }
-            if plan.range.end < run.range.end {
-                of.end = ranks.after(of.clone(), plan.range.end).map_err(failed)?;
-            }
-            rows.insert_range(of);
+            let within = times.within(of, run.range, plan.range);
+            rows.insert_range(within.map_err(failed)?);
+        }
+        let hidden = deletions::hidden(&self.deletions, &self.part, block).map_err(failed)?;
+        let is_whole = hidden.is_none() && self.filters.is_empty();
+        if let Some(hidden) = hidden {
+            rows.subtract(&hidden);
         }
         let mut text = None;
         if self.has_filters() && !rows.is_empty() {
@@ -168,6 +181,11 @@ impl PartPlan {
             }
             text = Some(reader);
         }
-        Ok(Found { rows, times, text })
+        Ok(Found {
+            rows,
+            is_whole,
+            times,
+            text,
+        })
     }
 }
