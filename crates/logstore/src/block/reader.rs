@@ -370,3 +370,77 @@ impl Text {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kittiwake_journal::bytes::put_uvarint;
+    use proptest::prelude::*;
+
+    use super::super::{Scratch, encode};
+    use super::*;
+
+    /// Lines with every kind of column.
+    fn lines() -> Lines {
+        let mut lines = Lines::default();
+        for n in 0..400_u64 {
+            let id = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            lines.push(&match n % 4 {
+                0 => format!(
+                    "10.0.0.{} - GET /{id:016x} {:05} rt=0.{}",
+                    n % 256,
+                    n,
+                    n * 7
+                ),
+                1 => format!(
+                    "{{\"at\":\"2026-11-24T10:{:02}:{:02}Z\",\"n\":{n}}}",
+                    n % 60,
+                    n % 59
+                ),
+                2 => format!(
+                    "level={} text=\"{id:b}\"",
+                    ["info", "warn"][(id % 2) as usize]
+                ),
+                _ => format!("something else {id:X} of user {}", n % 7),
+            });
+        }
+        lines
+    }
+
+    proptest! {
+        #[test]
+        fn a_damaged_directory_is_an_error_or_other_lines(
+            flips in proptest::collection::vec((any::<u16>(), any::<u8>()), 1..5),
+            cut: Option<u16>,
+        ) {
+            let (lines, mut scratch) = (lines(), Scratch::default());
+            let encoded = encode(&lines, &mut scratch).unwrap();
+            let (head, chunks) = encoded.bytes.split_at(encoded.head_bytes);
+            let mut reader = Bytes::new(&head[1..]);
+            Chunks::open(head, 0, &mut reader).unwrap();
+            let table = &head[..=reader.position()];
+            let len = reader.uvarint().unwrap() as usize;
+            let mut directory = decompress(&head[1 + reader.position()..], len).unwrap();
+            for (at, flip) in flips {
+                let at = usize::from(at) % directory.len();
+                directory[at] ^= flip;
+            }
+            directory.truncate(cut.map_or(usize::MAX, usize::from));
+            // As if it had been written so: no checksum tells.
+            let mut damaged = table.to_vec();
+            put_uvarint(&mut damaged, directory.len() as u64);
+            damaged.extend(zstd::bulk::compress(&directory, 1).unwrap());
+            let head = damaged.clone();
+            damaged.extend_from_slice(chunks);
+            let Ok(mut reader) = Reader::open(damaged.as_slice(), &head, lines.len()) else {
+                return Ok(());
+            };
+            let filter = LineFilter::Contains(vec!["10:1".to_owned(), "user 3".to_owned()]);
+            let mut rows = Rows::all(lines.len());
+            let _ = reader.filter(&filter, &mut rows);
+            let _ = reader.field(FieldFormat::Json, "n", &rows, |_, _| {});
+            if let Ok(read) = reader.lines() {
+                prop_assert_eq!(read.len(), lines.len());
+            }
+        }
+    }
+}
