@@ -3,7 +3,10 @@
 //! A column of some size has a chunk of its own; small ones share chunks, in their order, so
 //! that zstd has enough to work on and a checksum little to repeat.
 
+use std::cell::RefCell;
+
 use kittiwake_journal::bytes::{Reader, put_uvarint};
+use zstd::bulk::Decompressor;
 
 use super::{BlockError, Source};
 
@@ -20,21 +23,21 @@ pub(super) const PAD_BYTES: usize = 8;
 /// Where a column's bytes lie: in which chunk, at which offset of its content, how many.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Place {
-    chunk: usize,
-    offset: usize,
-    pub(super) len: usize,
+    chunk: u32,
+    offset: u32,
+    len: u32,
 }
 
 impl Place {
     pub(super) fn put(self, out: &mut Vec<u8>) {
         for number in [self.chunk, self.offset, self.len] {
-            put_uvarint(out, number as u64);
+            put_uvarint(out, u64::from(number));
         }
     }
 
     pub(super) fn get(reader: &mut Reader<'_>) -> Result<Self, BlockError> {
-        let mut number = || -> Result<usize, BlockError> {
-            Ok(usize::try_from(reader.uvarint()?).unwrap_or(usize::MAX))
+        let mut number = || -> Result<u32, BlockError> {
+            Ok(u32::try_from(reader.uvarint()?).unwrap_or(u32::MAX))
         };
         Ok(Self {
             chunk: number()?,
@@ -113,9 +116,9 @@ impl Writer {
             let chunk = self.entries.len() - 1;
             self.entries[chunk] = self.write(column, compressible)?;
             return Ok(Place {
-                chunk,
+                chunk: chunk as u32,
                 offset: 0,
-                len: column.len(),
+                len: column.len() as u32,
             });
         }
         let chunk = *self.shared_at.get_or_insert_with(|| {
@@ -128,9 +131,9 @@ impl Writer {
             self.close_shared()?;
         }
         Ok(Place {
-            chunk,
-            offset,
-            len: column.len(),
+            chunk: chunk as u32,
+            offset: offset as u32,
+            len: column.len() as u32,
         })
     }
 
@@ -188,7 +191,6 @@ impl Writer {
 /// The chunks of a block, each read when it is first needed.
 pub(super) struct Chunks<S> {
     source: S,
-    pub(super) zstd: Unzstd,
     head_bytes: usize,
     entries: Vec<Entry>,
     read: Vec<Option<Vec<u8>>>,
@@ -199,7 +201,6 @@ pub(super) struct Chunks<S> {
 impl<S: Source> Chunks<S> {
     pub(super) fn open(
         source: S,
-        zstd: Unzstd,
         head_bytes: usize,
         reader: &mut Reader<'_>,
     ) -> Result<Self, BlockError> {
@@ -221,7 +222,6 @@ impl<S: Source> Chunks<S> {
         }
         Ok(Self {
             source,
-            zstd,
             head_bytes,
             read: entries.iter().map(|_| None).collect(),
             entries,
@@ -231,20 +231,21 @@ impl<S: Source> Chunks<S> {
 
     /// A column's bytes and [`PAD_BYTES`] more.
     pub(super) fn get(&mut self, place: Place) -> Result<&[u8], S::Error> {
-        let Some(entry) = self.entries.get(place.chunk).copied() else {
+        let chunk = place.chunk as usize;
+        let Some(entry) = self.entries.get(chunk).copied() else {
             return Err(BlockError::Damaged("a column in no chunk").into());
         };
-        if self.read[place.chunk].is_none() {
+        if self.read[chunk].is_none() {
             let content = self.fetch(entry)?;
-            self.read[place.chunk] = Some(content);
+            self.read[chunk] = Some(content);
         }
-        let content = self.read[place.chunk].as_deref().unwrap_or_default();
-        let end = place
-            .offset
-            .saturating_add(place.len)
+        let content = self.read[chunk].as_deref().unwrap_or_default();
+        let start = place.offset as usize;
+        let end = start
+            .saturating_add(place.len as usize)
             .saturating_add(PAD_BYTES);
         content
-            .get(place.offset..end)
+            .get(start..end)
             .ok_or_else(|| BlockError::Damaged("a column beyond its chunk").into())
     }
 
@@ -263,36 +264,33 @@ impl<S: Source> Chunks<S> {
             .into());
         }
         if entry.raw > 0 {
-            bytes = self.zstd.decompress(&bytes, entry.raw)?;
+            bytes = decompress(&bytes, entry.raw)?;
         }
         bytes.resize(bytes.len() + PAD_BYTES, 0);
         Ok(bytes)
     }
 }
 
-/// Decompresses with one context.
-pub(super) struct Unzstd(zstd::bulk::Decompressor<'static>);
+thread_local! {
+    /// A context is large, and a query opens many blocks.
+    static UNZSTD: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
 
-impl Unzstd {
-    pub(super) fn new() -> Result<Self, BlockError> {
-        let new = zstd::bulk::Decompressor::new();
-        new.map(Self).map_err(BlockError::Compression)
+/// The content of a zstd frame, which must have this length.
+pub(super) fn decompress(packed: &[u8], raw_bytes: usize) -> Result<Vec<u8>, BlockError> {
+    if raw_bytes > RAW_BYTES_MAX {
+        return Err(BlockError::Damaged("a chunk of more than 64 MiB"));
     }
-
-    /// The content of a zstd frame, which must have this length.
-    pub(super) fn decompress(
-        &mut self,
-        packed: &[u8],
-        raw_bytes: usize,
-    ) -> Result<Vec<u8>, BlockError> {
-        if raw_bytes > RAW_BYTES_MAX {
-            return Err(BlockError::Damaged("a chunk of more than 64 MiB"));
-        }
-        let mut raw = Vec::with_capacity(raw_bytes + PAD_BYTES);
-        let len = self.0.decompress_to_buffer(packed, &mut raw);
-        if len.map_err(BlockError::Compression)? != raw_bytes {
-            return Err(BlockError::Damaged("a chunk of another length"));
-        }
-        Ok(raw)
+    let mut raw = Vec::with_capacity(raw_bytes + PAD_BYTES);
+    let len = UNZSTD.with_borrow_mut(|context| {
+        let context = match context {
+            Some(context) => context,
+            none => none.insert(Decompressor::new()?),
+        };
+        context.decompress_to_buffer(packed, &mut raw)
+    });
+    if len.map_err(BlockError::Compression)? != raw_bytes {
+        return Err(BlockError::Damaged("a chunk of another length"));
     }
+    Ok(raw)
 }

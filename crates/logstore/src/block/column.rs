@@ -64,20 +64,30 @@ impl Sink {
         )
     }
 
-    /// Writes values as anything but text or a group; `false` when nothing fits.
-    pub(super) fn put_typed(&mut self, text: &str, values: &[Span]) -> Result<bool, BlockError> {
+    /// Writes values as anything but text or a group; nothing when nothing fits. Else gives
+    /// some that have what is written around and between the digits of all, and all that are
+    /// not of digits alone.
+    pub(super) fn put_typed<'v>(
+        &'v mut self,
+        text: &str,
+        values: &'v [Span],
+    ) -> Result<Option<&'v [Span]>, BlockError> {
         let bytes = text.as_bytes();
         let Some(first) = values.first().map(|v| v.of(bytes)) else {
-            return Ok(false);
+            return Ok(None);
         };
         if values.iter().all(|v| v.of(bytes) == first) {
             self.put_constant(values[0].str(text));
-            return Ok(true);
+            return Ok(Some(&values[..1]));
         }
-        Ok(self.put_number(text, values)?
+        let is_of_digits = self.put_number(text, values)?
             || self.put_ipv4(text, values)?
-            || self.put_hex(text, values)?
-            || self.put_dictionary(text, values)?)
+            || self.put_hex(text, values)?;
+        if is_of_digits {
+            return Ok(Some(&values[..1]));
+        }
+        let is_dictionary = self.put_dictionary(text, values)?;
+        Ok(is_dictionary.then_some(self.distinct.as_slice()))
     }
 
     pub(super) fn put_constant(&mut self, value: &str) {

@@ -3,6 +3,7 @@
 mod count;
 mod cursor;
 mod plan;
+mod test;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
