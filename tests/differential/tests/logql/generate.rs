@@ -108,6 +108,8 @@ const OTHER: [&str; 22] = [
     "unwrap error",
     "pipeline error",
 ];
+/// Series of one of two hosts.
+const ABSENT_FROM_B: &str = "sum by (env, host) (rate({app=\"web\", host=\"a\"}[1h]))";
 /// What cannot be read or evaluated.
 const ERRORS: [&str; 40] = [
     "{app=\"web\"",
@@ -887,9 +889,16 @@ impl Generator<'_> {
                     &["2", "0", "0.5", "-3", "1e3"],
                 ),
             };
-            let node = match self.random.below(3) {
+            // Two of a kind are seldom equal.
+            let kind = if op == "==" { 0 } else { self.random.below(3) };
+            let node = match kind {
                 0 => {
-                    let (left, right) = (self.by("env, host"), self.by("env, host"));
+                    let left = self.by("env, host");
+                    let right = if op == "==" {
+                        left.clone()
+                    } else {
+                        self.by("env, host")
+                    };
                     Node::with(Gives::Floats, &format!("($) {op} ($)"), vec![left, right])
                 }
                 1 => {
@@ -909,10 +918,18 @@ impl Generator<'_> {
         }
         if SETS.contains(&wanted) {
             let (left, right) = (self.series(), self.by("env, host"));
-            let on = self.pick(&["", "", " on (env)", " ignoring (host)"]);
+            let on = match wanted {
+                "unless" => "",
+                _ => self.pick(&["", "", " on (env)", " ignoring (host)"]),
+            };
             let (left, right) = match on {
                 "" => (self.by("env, host"), self.by("env, host")),
                 _ => (left, right),
+            };
+            // All of one host is left.
+            let right = match wanted {
+                "unless" => Node::new(Gives::Floats, ABSENT_FROM_B),
+                _ => right,
             };
             return Node::with(
                 Gives::Floats,
@@ -952,7 +969,7 @@ impl Generator<'_> {
     }
 
     fn other(&mut self, wanted: &str) -> Node {
-        let op = self.pick(&["+", "-", "*", "/", ">", "<", "=="]);
+        let op = self.pick(&["+", "-", "*", "/", "!=", "<"]);
         match wanted {
             "by" | "without" | "no grouping" => {
                 let fold = self.pick(&FOLDS);
