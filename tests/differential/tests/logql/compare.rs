@@ -73,13 +73,24 @@ pub fn compare(ours: &Answer, theirs: &Answer, is_sorted: bool) -> Result<(), St
             return Err(format!("order {a:?}, Loki: {b:?}"));
         }
     }
-    let (Some(a), Some(b)) = (by_labels(a), by_labels(b)) else {
+    let (Some(mut a), Some(mut b)) = (by_labels(a), by_labels(b)) else {
         return if same(a, b) {
             Ok(())
         } else {
             Err(format!("{a}, Loki: {b}"))
         };
     };
+    // Loki may give several series of the same labels: see `tests/deviations.md`.
+    let repeated = b
+        .iter()
+        .filter(|(key, series)| key.ends_with('+') || has_times_twice(series));
+    let repeated: Vec<String> = repeated.map(|(key, _)| key.clone()).collect();
+    for key in repeated {
+        let labels = key.trim_end_matches('+');
+        a.remove(labels);
+        b.remove(labels);
+        b.remove(&key);
+    }
     let mut shared = a.iter().filter_map(|(key, a)| Some((key, a, b.get(key)?)));
     if let Some((labels, a, b)) = shared.find(|(_, a, b)| !same(a, b)) {
         return Err(format!("{labels} {a}\n  Loki: {b}"));
@@ -92,6 +103,14 @@ pub fn compare(ours: &Answer, theirs: &Answer, is_sorted: bool) -> Result<(), St
     let told = |one: Option<(&String, &Value)>| one.map(|(labels, a)| format!("{labels} {a}"));
     let (ours, theirs) = (told(ours), told(theirs));
     Err(format!("alone {ours:?}\n  Loki alone: {theirs:?}"))
+}
+
+/// Whether a series of a matrix has two values of one time.
+fn has_times_twice(series: &Value) -> bool {
+    let values = series["values"].as_array().into_iter().flatten();
+    let times: Vec<&Value> = values.map(|value| &value[0]).collect();
+    times.first().is_some_and(|time| time.is_number())
+        && times.windows(2).any(|pair| pair[0] == pair[1])
 }
 
 /// The answer, in which what was no UTF-8 is one character, however long.

@@ -13,5 +13,6 @@ mod dashboards;
 mod delivery;
 mod guest;
 mod harness;
+mod loki_clients;
 mod prometheus;
 mod stores;
