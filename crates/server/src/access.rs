@@ -270,7 +270,9 @@ pub async fn guard(
     let is_open = matches!(path, "/-/healthy" | "/-/ready");
     let (is_write, is_admin) = (
         is_write(path),
-        path.starts_with("/-/") && !is_open || path.starts_with("/api/v1/admin/"),
+        path.starts_with("/-/") && !is_open
+            || path.starts_with("/api/v1/admin/")
+            || path == "/loki/api/v1/delete",
     );
     let headers = request.headers().clone();
     let checked = access

@@ -61,8 +61,12 @@ impl Tokens {
         }
     }
 
-    /// Adds the hash of a variable that is one token and has one.
+    /// Adds the hash of a variable that is one token and has one. A value without a digit among
+    /// such is a word.
     pub(super) fn add_variable(&mut self, text: &str) {
+        if !text.bytes().any(|b| b.is_ascii_digit()) {
+            return self.add_text(text);
+        }
         token::fold(text, &mut self.folded);
         self.shapes.add(&self.folded);
         self.hashes
