@@ -12,6 +12,7 @@ use anyhow::{Result, bail};
 mod bench;
 mod engine;
 mod floors;
+mod grafana;
 mod guest;
 mod loki_cases;
 mod oracles;
@@ -41,7 +42,7 @@ fn main() -> ExitCode {
     let done = match words.first().map(String::as_str) {
         Some("run") => serve::serve(&root(), rest),
         Some("test") => test(),
-        Some("oracles") => oracles::build(),
+        Some("oracles") => oracles::build(&root()),
         Some("guest") => oracles::dir()
             .and_then(|d| guest::prepare(&d))
             .map(|d| println!("{}", d.display())),

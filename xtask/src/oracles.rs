@@ -8,6 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::grafana;
 use crate::tools::{has, need, run};
 
 /// Go for a machine that has none: a package of PyPI.
@@ -19,6 +20,14 @@ enum Source {
     Go {
         packages: &'static [&'static str],
         version: &'static str,
+    },
+    /// Go packages of one module that builds only with the replacements of its own go.mod, those
+    /// by a folder of its own aside.
+    GoReplacing {
+        module: &'static str,
+        packages: &'static [&'static str],
+        version: &'static str,
+        tags: &'static str,
     },
     /// A crate with a program of its name.
     Cargo {
@@ -57,6 +66,19 @@ const ORACLES: &[(&[&str], Source)] = &[
             version: "v1.151.0",
         },
     ),
+    (
+        &["loki", "logcli"],
+        Source::GoReplacing {
+            module: "github.com/grafana/loki/v3",
+            packages: &[
+                "github.com/grafana/loki/v3/cmd/loki",
+                "github.com/grafana/loki/v3/cmd/logcli",
+            ],
+            version: "v3.7.8",
+            // Assembly of a dependency does not build everywhere.
+            tags: "noasm",
+        },
+    ),
 ];
 
 /// Where the oracles are: `KITTIWAKE_ORACLES`, else the user's cache.
@@ -81,7 +103,7 @@ pub fn program(name: &str) -> Result<Option<PathBuf>> {
 }
 
 /// Builds those that are missing.
-pub fn build() -> Result<()> {
+pub fn build(root: &Path) -> Result<()> {
     let dir = dir()?;
     std::fs::create_dir_all(bin(&dir)).with_context(|| format!("{}", dir.display()))?;
     for (names, source) in ORACLES {
@@ -92,6 +114,12 @@ pub fn build() -> Result<()> {
         println!("{}: to be built, some minutes", names.join(", "));
         match source {
             Source::Go { packages, version } => go_install(&dir, packages, version)?,
+            Source::GoReplacing {
+                module,
+                packages,
+                version,
+                tags,
+            } => go_build_replacing(&dir, module, packages, version, tags)?,
             Source::Cargo { name, version } => cargo_install(&dir, name, version)?,
         }
         if let Some(missing) = names.iter().find(|name| !bin(&dir).join(name).is_file()) {
@@ -99,6 +127,7 @@ pub fn build() -> Result<()> {
         }
         std::fs::write(stamp(&dir, names), version_of(source))?;
     }
+    grafana::prepare(root, &dir)?;
     println!("oracles: {}", bin(&dir).display());
     Ok(())
 }
@@ -113,7 +142,9 @@ fn stamp(dir: &Path, names: &[&str]) -> PathBuf {
 
 fn version_of(source: &Source) -> &'static str {
     match source {
-        Source::Go { version, .. } | Source::Cargo { version, .. } => version,
+        Source::Go { version, .. }
+        | Source::GoReplacing { version, .. }
+        | Source::Cargo { version, .. } => version,
     }
 }
 
@@ -134,26 +165,94 @@ fn go_install(dir: &Path, packages: &[&str], version: &str) -> Result<()> {
         .env("GOFLAGS", "-buildvcs=false"))
 }
 
+/// Builds packages from a module of our own that requires theirs: `go install` takes no module
+/// that replaces others.
+fn go_build_replacing(
+    dir: &Path,
+    module: &str,
+    packages: &[&str],
+    version: &str,
+    tags: &str,
+) -> Result<()> {
+    let go = go(dir)?;
+    let theirs = go_mod(&go, dir, module, version)?;
+    let here = build_dir(dir)?;
+    std::fs::write(here.join("go.mod"), requiring(module, version, &theirs))?;
+    let built = run(Command::new(&go)
+        .args(["build", "-mod=mod", "-tags", tags, "-o"])
+        .arg(bin(dir))
+        .args(packages)
+        .current_dir(&here)
+        .env("CGO_ENABLED", "0")
+        .env("GOFLAGS", "-buildvcs=false"));
+    std::fs::remove_dir_all(&here)?;
+    built
+}
+
+fn build_dir(dir: &Path) -> Result<PathBuf> {
+    let here = dir.join(format!("building-{}", std::process::id()));
+    std::fs::create_dir_all(&here).with_context(|| format!("{}", here.display()))?;
+    Ok(here)
+}
+
+/// The text of a module's go.mod.
+fn go_mod(go: &Path, dir: &Path, module: &str, version: &str) -> Result<String> {
+    let output = Command::new(go)
+        .args(["mod", "download", "-json", &format!("{module}@{version}")])
+        .current_dir(dir)
+        .output()
+        .context("cannot start go")?;
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout)
+        .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
+    match told["GoMod"].as_str() {
+        Some(path) => std::fs::read_to_string(path).with_context(|| path.to_owned()),
+        None => bail!("{module}@{version}: {}", told["Error"]),
+    }
+}
+
+/// A go.mod that requires a module and replaces what its own go.mod replaces.
+fn requiring(module: &str, version: &str, theirs: &str) -> String {
+    let lines = |start: &'static str| {
+        let lines = theirs.lines().map(str::trim);
+        lines.filter(move |line| line.starts_with(start))
+    };
+    let version_of_go = lines("go ");
+    let replaced = lines("replace ").filter(|line| !line.contains("=> ./"));
+    let mut all = vec!["module kittiwake.example/oracle".to_owned()];
+    all.extend(version_of_go.map(str::to_owned));
+    all.push(format!("require {module} {version}"));
+    all.extend(replaced.map(str::to_owned));
+    all.join("\n") + "\n"
+}
+
 /// The machine's Go, or one of our own below `dir`.
 fn go(dir: &Path) -> Result<PathBuf> {
     if has("go") {
         return Ok("go".into());
     }
-    let venv = dir.join("venv");
-    let go = venv.join("bin/go");
+    let go = dir.join("venv/bin/go");
     if !go.is_file() {
+        pip(dir, GO_PACKAGE)?;
+    }
+    if !go.is_file() {
+        bail!("{GO_PACKAGE} brought no {}", go.display());
+    }
+    Ok(go)
+}
+
+/// Installs a package of PyPI below `dir`, and gives the folder of that environment.
+pub fn pip(dir: &Path, package: &str) -> Result<PathBuf> {
+    let venv = dir.join("venv");
+    if !venv.join("bin/pip").is_file() {
         need("python3", &["python3"])?;
         let made = run(Command::new("python3").args(["-m", "venv"]).arg(&venv));
         if made.is_err() {
             need("python3-venv", &["python3-venv"])?;
             run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
         }
-        run(Command::new(venv.join("bin/pip")).args(["install", "--quiet", GO_PACKAGE]))?;
     }
-    if !go.is_file() {
-        bail!("{GO_PACKAGE} brought no {}", go.display());
-    }
-    Ok(go)
+    run(Command::new(venv.join("bin/pip")).args(["install", "--quiet", package]))?;
+    Ok(venv)
 }
 
 fn cargo_install(dir: &Path, name: &str, version: &str) -> Result<()> {
@@ -166,4 +265,19 @@ fn cargo_install(dir: &Path, name: &str, version: &str) -> Result<()> {
         .env("CARGO_PROFILE_RELEASE_LTO", "false")
         .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
         .env_remove("CARGO_TARGET_DIR"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_go_mod_requires_the_module_and_replaces_as_it_does() {
+        let theirs = "module a.example/m\n\ngo 1.26.5\n\nrequire (\n\tb.example/x v1.0.0\n)\n\
+                      replace b.example/x => c.example/x v1.2.3\nreplace a.example/m/p => ./p\n";
+        let ours = requiring("a.example/m", "v3.0.0", theirs);
+        let wanted = "module kittiwake.example/oracle\n\ngo 1.26.5\n\n\
+                      require a.example/m v3.0.0\n\nreplace b.example/x => c.example/x v1.2.3\n";
+        assert_eq!(ours, wanted);
+    }
 }

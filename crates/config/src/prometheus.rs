@@ -204,6 +204,8 @@ impl PrometheusConfig {
             labels: global.label_limit.unwrap_or(0),
             label_name_bytes: global.label_name_length_limit.unwrap_or(0),
             label_value_bytes: global.label_value_length_limit.unwrap_or(0),
+            histogram_buckets: 0,
+            histogram_schema: None,
         };
         for (name, is_set) in [
             ("global.query_log_file", global.query_log_file.is_some()),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use kittiwake_model::histogram::{SCHEMA_MAX, SCHEMA_MIN};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_saphyr::Spanned;
@@ -38,6 +39,18 @@ pub struct Limits {
     pub label_name_bytes: u64,
     /// Bytes of a label's value.
     pub label_value_bytes: u64,
+    /// Buckets of a native histogram, which is coarsened to keep it.
+    pub histogram_buckets: u64,
+    /// Finest resolution of a native histogram's exponential buckets, which is coarsened to it.
+    pub histogram_schema: Option<i32>,
+}
+
+/// The finest resolution whose buckets grow by such a factor at least.
+fn schema_of(factor: f64) -> i32 {
+    // The factor of the finest resolution that there is.
+    let factor = if factor <= 1.0 { 1.00271 } else { factor };
+    let schema = (-factor.log2().log2()).floor();
+    schema.clamp(f64::from(SCHEMA_MIN), f64::from(SCHEMA_MAX)) as i32
 }
 
 /// In which formats a target is asked for its metrics, and what becomes of its histograms.
@@ -423,21 +436,6 @@ impl JobFields {
             return Err(Located::new(line, problem));
         }
         let mut unsupported = self.unread();
-        for (name, is_set) in [
-            (
-                "native_histogram_bucket_limit",
-                self.native_histogram_bucket_limit.is_some_and(|l| l > 0),
-            ),
-            (
-                "native_histogram_min_bucket_factor",
-                self.native_histogram_min_bucket_factor
-                    .is_some_and(|f| f > 0.0),
-            ),
-        ] {
-            if is_set {
-                unsupported.push(name.to_owned());
-            }
-        }
         let native_histograms = self
             .scrape_native_histograms
             .unwrap_or(global.native_histograms);
@@ -471,6 +469,11 @@ impl JobFields {
         let limit = |own: Option<u64>, inherited: u64| own.filter(|l| *l > 0).unwrap_or(inherited);
         let limits = Limits {
             body_bytes: limit(self.body_size_limit.map(|s| s.0), global.limits.body_bytes),
+            histogram_buckets: self.native_histogram_bucket_limit.unwrap_or(0),
+            histogram_schema: self
+                .native_histogram_min_bucket_factor
+                .filter(|factor| *factor > 0.0)
+                .map(schema_of),
             samples: limit(self.sample_limit, global.limits.samples),
             targets: limit(self.target_limit, global.limits.targets),
             labels: limit(self.label_limit, global.limits.labels),

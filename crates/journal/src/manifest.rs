@@ -145,12 +145,16 @@ impl Manifest {
 
     /// Neighbouring files of one level that should become one, of at most so many rows.
     pub fn candidates(&self, rows_max: u64) -> Option<Range<usize>> {
-        self.candidates_within(rows_max, i64::MAX)
+        self.candidates_within(rows_max, |_| i64::MAX)
     }
 
     /// As [`Manifest::candidates`], and of at most so much time from the oldest row to the
-    /// newest: what is merged expires together.
-    pub fn candidates_within(&self, rows_max: u64, span_max: i64) -> Option<Range<usize>> {
+    /// newest, by the files' level: what is merged expires together.
+    pub fn candidates_within(
+        &self,
+        rows_max: u64,
+        span_max: impl Fn(u32) -> i64,
+    ) -> Option<Range<usize>> {
         let files = &self.files;
         let mut start = 0;
         while start < files.len() {
@@ -170,7 +174,7 @@ impl Manifest {
                 let rows: u64 = merged.iter().map(|f| f.rows).sum();
                 let start = merged.iter().map(|f| f.start).min().unwrap_or(0);
                 let end = merged.iter().map(|f| f.end).max().unwrap_or(0);
-                if rows <= rows_max && end.saturating_sub(start) <= span_max {
+                if rows <= rows_max && end.saturating_sub(start) <= span_max(level) {
                     return Some(range);
                 }
             }
@@ -359,7 +363,7 @@ mod tests {
         assert_eq!(manifest.candidates(1000), None);
         manifest.files.push(meta(10, 0, 10));
         assert_eq!(manifest.candidates(1000), Some(1..11));
-        assert_eq!(manifest.candidates_within(1000, -1), None);
+        assert_eq!(manifest.candidates_within(1000, |_| -1), None);
         manifest.files[5].level = 1;
         assert_eq!(manifest.candidates(1000), None);
     }

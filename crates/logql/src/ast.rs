@@ -1,6 +1,6 @@
 //! The tree of a query.
 
-use kittiwake_model::{LineFilter, Matcher};
+use kittiwake_model::{LineFilter, MatchOp, Matcher};
 use kittiwake_vector::{Comparison, Fold, Grouping, Matching, Operator, Rank};
 
 /// A query.
@@ -170,6 +170,8 @@ impl LabelFilter {
     /// The labels that it reads.
     pub fn names(&self, found: &mut Vec<String>) {
         match self {
+            // One that takes everything reads nothing.
+            Self::Text(matcher) if matcher.op() == MatchOp::Regex && matcher.value() == ".*" => {}
             Self::Text(matcher) => found.push(matcher.name().to_owned()),
             Self::Number(name, ..)
             | Self::Duration(name, ..)
@@ -397,6 +399,13 @@ pub enum MetricExpr {
         src: String,
         /// What its whole value must match.
         regex: String,
+    },
+    /// `variants(…) of (…)`: several figures of the same lines.
+    Variants {
+        /// The figures, each over the lines of `of` whatever its own selector.
+        variants: Vec<Self>,
+        /// The lines.
+        of: RangeExpr,
     },
     /// Two expressions joined by an operator.
     Binary {

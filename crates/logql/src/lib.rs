@@ -9,6 +9,7 @@ mod lines;
 mod metric;
 mod over_time;
 mod parser;
+pub mod patterns;
 mod pipeline;
 mod print;
 pub mod search;

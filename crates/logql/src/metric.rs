@@ -15,6 +15,9 @@ use crate::over_time::over_time;
 /// Series of one answer at most, as Loki's default has it.
 pub const SERIES_MAX: usize = 500;
 
+/// The label that tells variants apart.
+const VARIANT: &str = "__variant__";
+
 /// What a query gives. Times are in ms.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
@@ -167,6 +170,16 @@ fn evaluate(
                 VectorOp::SortDesc => sorted(series, true),
             }))
         }
+        MetricExpr::Variants { variants, of } => {
+            let mut all = Vec::new();
+            for (index, variant) in variants.iter().enumerate() {
+                let own = variant_of(variant, of)?;
+                if let Evaluated::Series(series) = evaluate(&own, store, steps, context)? {
+                    all.extend(series.into_iter().map(|one| numbered(one, index)));
+                }
+            }
+            Ok(Evaluated::Series(all))
+        }
         MetricExpr::Binary {
             op,
             returns_bool,
@@ -182,12 +195,58 @@ fn evaluate(
     }
 }
 
+/// A variant over the lines that are common to all. Stages of its own count only within an
+/// aggregation, as in Loki.
+fn variant_of(variant: &MetricExpr, of: &RangeExpr) -> Result<MetricExpr, EvalError> {
+    let over = |range: &RangeExpr, has_stages: bool| {
+        let mut range = range.clone();
+        let own = std::mem::replace(&mut range.log, of.log.clone());
+        if has_stages {
+            range.log.stages.extend(own.stages);
+        }
+        MetricExpr::Range(range)
+    };
+    match variant {
+        MetricExpr::Range(range) => Ok(over(range, false)),
+        MetricExpr::Aggregate {
+            op,
+            grouping,
+            inner,
+        } if let MetricExpr::Range(range) = inner.as_ref() => Ok(MetricExpr::Aggregate {
+            op: *op,
+            grouping: grouping.clone(),
+            inner: Box::new(over(range, true)),
+        }),
+        _ => Err(EvalError::Execution(
+            "a variant is an aggregation of lines, or an aggregation of one".to_owned(),
+        )),
+    }
+}
+
+fn numbered(mut series: Series, index: usize) -> Series {
+    let mut labels = series.labels.to_builder();
+    labels.set(VARIANT, &index.to_string());
+    if let Ok(labels) = labels.build() {
+        series.labels = labels;
+    }
+    series
+}
+
 fn folded(series: Vec<Series>, grouping: Grouping, by: Fold, steps: usize) -> Vec<Series> {
+    let is_without = matches!(grouping, Grouping::Without(_));
     let mut groups = Groups::new(by, grouping, steps);
     for one in series {
-        groups.add(one);
+        groups.add(if is_without { valued(one) } else { one });
     }
     groups.finish(&[]).0
+}
+
+/// A series without the labels that have no value, which parsers make.
+fn valued(mut series: Series) -> Series {
+    if series.labels.iter().any(|(_, value)| value.is_empty()) {
+        series.labels = Labels::from_pairs(&series.labels).unwrap_or_default();
+    }
+    series
 }
 
 fn ranked(series: &[Series], grouping: &Grouping, by: Rank, k: usize, steps: usize) -> Vec<Series> {
@@ -282,7 +341,7 @@ fn join(
         values.filter(|v| **v == 0.0).for_each(|v| *v = f64::NAN);
     }
     let notes = &mut Notes::default();
-    binary(
+    let joined = binary(
         op,
         returns_bool,
         &left,
@@ -292,7 +351,8 @@ fn join(
         true,
         notes,
     )
-    .map_err(|e| EvalError::Execution(e.to_string()))
+    .map_err(|e| EvalError::Execution(e.to_string()))?;
+    Ok(joined.into_iter().map(valued).collect())
 }
 
 fn combine(

@@ -8,7 +8,7 @@ use kittiwake_model::{
 };
 use kittiwake_vector::{CompensatedSum, Grouping, Series, quantile};
 
-use crate::ast::{Conversion, RangeExpr, RangeOp, Unwrap};
+use crate::ast::{Conversion, RangeExpr, RangeOp, Stage, Unwrap};
 use crate::error::EvalError;
 use crate::metric::Steps;
 use crate::pipeline::{
@@ -39,7 +39,8 @@ struct Extractor<'a> {
 
 impl<'a> Extractor<'a> {
     fn new(range: &'a RangeExpr, outer: Option<&Grouping>) -> Result<(Self, Scan), EvalError> {
-        let mut pipeline = Pipeline::new(&range.log.stages).map_err(EvalError::Execution)?;
+        let stages = without_formats(range);
+        let mut pipeline = Pipeline::new(&stages).map_err(EvalError::Execution)?;
         let mut behind = Pipeline::new(&[]).map_err(EvalError::Execution)?;
         if let Some(unwrap) = &range.unwrap {
             behind
@@ -147,6 +148,35 @@ impl<'a> Extractor<'a> {
         };
         Some((labels, value))
     }
+}
+
+/// The stages without formats of lines that nothing reads any more. It shows: a format that
+/// would fail on a line makes no error.
+fn without_formats(range: &RangeExpr) -> Vec<Stage> {
+    let stages = &range.log.stages;
+    if matches!(range.op, RangeOp::BytesOverTime | RangeOp::BytesRate) {
+        return stages.clone();
+    }
+    let reads = |stage: &Stage| match stage {
+        Stage::Line(_)
+        | Stage::Json(_)
+        | Stage::Logfmt { .. }
+        | Stage::Regexp(_)
+        | Stage::Pattern(_)
+        | Stage::Unpack => true,
+        Stage::Label(_)
+        | Stage::LineFormat(_)
+        | Stage::LabelFormat(_)
+        | Stage::Decolorize
+        | Stage::Drop(_)
+        | Stage::Keep(_) => false,
+    };
+    let last_reader = stages.iter().rposition(reads);
+    let is_needed = |(index, stage): &(usize, &Stage)| {
+        !matches!(stage, Stage::LineFormat(_)) || last_reader.is_some_and(|last| last > *index)
+    };
+    let needed = stages.iter().enumerate().filter(is_needed);
+    needed.map(|(_, stage)| stage.clone()).collect()
 }
 
 /// The number that a label holds; nothing without the label.
@@ -411,7 +441,7 @@ fn slide(
             begin += 1;
         }
         if begin < end {
-            *value = aggregate(range, &samples[begin..end], at, &mut numbers);
+            *value = aggregate(range, &samples[begin..end], &mut numbers);
             touched += end - begin;
         }
         if touched > 100_000 {
@@ -424,19 +454,14 @@ fn slide(
 }
 
 /// The value of one window; there is at least one sample in it.
-fn aggregate(
-    range: &RangeExpr,
-    samples: &[(i64, f64)],
-    end_ns: i64,
-    numbers: &mut Vec<f64>,
-) -> f64 {
+fn aggregate(range: &RangeExpr, samples: &[(i64, f64)], numbers: &mut Vec<f64>) -> f64 {
     let seconds = range.window_ns as f64 / 1e9;
     let values = samples.iter().map(|(_, value)| *value);
     match range.op {
         RangeOp::CountOverTime => samples.len() as f64,
         RangeOp::AbsentOverTime => 1.0,
         RangeOp::Rate | RangeOp::BytesRate => values.sum::<f64>() / seconds,
-        RangeOp::RateCounter => counter_rate(samples, range.window_ns, end_ns),
+        RangeOp::RateCounter => counter_rate(samples, range.window_ns),
         RangeOp::BytesOverTime | RangeOp::SumOverTime => values.sum(),
         RangeOp::AvgOverTime => mean(samples),
         RangeOp::MinOverTime => values.fold(f64::NAN, f64::min),
@@ -472,9 +497,10 @@ fn variance(samples: &[(i64, f64)]) -> f64 {
     squares / samples.len() as f64
 }
 
-/// The increase of a counter per second, extended to the window's ends where samples come
-/// near enough, as PromQL's `rate` has it.
-fn counter_rate(samples: &[(i64, f64)], window_ns: i64, end_ns: i64) -> f64 {
+/// The increase of a counter per second. Loki extends it to the window's ends as PromQL does,
+/// but with samples in ns and the window in ms: what is added is a millionth of the window at
+/// the start, and nothing at the end.
+fn counter_rate(samples: &[(i64, f64)], window_ns: i64) -> f64 {
     let [(first_ns, first), .., (last_ns, last)] = samples else {
         return 0.0;
     };
@@ -486,23 +512,18 @@ fn counter_rate(samples: &[(i64, f64)], window_ns: i64, end_ns: i64) -> f64 {
         }
         before = *value;
     }
-    let start_ns = end_ns.saturating_sub(window_ns);
-    let mut to_start = (first_ns - start_ns) as f64 / 1e9;
-    let mut to_end = (end_ns - last_ns) as f64 / 1e9;
+    let window = window_ns as f64 / 1e9;
     let sampled = (last_ns - first_ns) as f64 / 1e9;
     let distance = sampled / (samples.len() - 1) as f64;
-    let near = distance * 1.1;
-    if to_start >= near {
-        to_start = distance / 2.0;
-    }
+    let mut to_start = window / 1e6;
     if increase > 0.0 && *first >= 0.0 {
         // A counter was not below zero before.
         to_start = to_start.min(sampled * (first / increase));
     }
-    if to_end >= near {
-        to_end = distance / 2.0;
+    if to_start >= distance * 1.1 {
+        to_start = distance / 2.0;
     }
-    increase * ((sampled + to_start + to_end) / sampled) / (window_ns as f64 / 1e9)
+    increase * ((sampled + to_start) / sampled) / window
 }
 
 /// What is known of streams that are not there: the labels that must be equal to something.

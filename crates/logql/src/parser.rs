@@ -23,7 +23,12 @@ pub fn parse(query: &str) -> Result<Expr, ParseError> {
     if *parser.peek() == Token::End {
         return Err(ParseError::whole("syntax error: unexpected $end"));
     }
-    let expr = parser.expr(0, 0)?;
+    let is_variants = parser.is_word("variants") && *parser.ahead(1) == Token::Sign("(");
+    let expr = if is_variants {
+        Expr::Metric(parser.variants()?)
+    } else {
+        parser.expr(0, 0)?
+    };
     parser.end()?;
     if let Expr::Log(log) = &expr {
         check(log)?;

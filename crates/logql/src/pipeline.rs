@@ -2,7 +2,7 @@
 
 mod functions;
 mod ip;
-mod json;
+pub(crate) mod json;
 pub(crate) mod json_scan;
 mod label_filter;
 mod labels;
@@ -418,7 +418,7 @@ fn line_format(
     let mut out = String::new();
     match template.render(&dot, &functions, &Limits::default(), &mut out) {
         Ok(()) => *line = Cow::Owned(out),
-        Err(error) => labels.set_error(TEMPLATE_ERROR, &format!("template: line: {error}")),
+        Err(error) => labels.set_error(TEMPLATE_ERROR, &error.told("line")),
     }
 }
 
@@ -442,7 +442,7 @@ fn label_format(formats: &[(String, Format)], time_ns: i64, line: &str, labels: 
                 match template.render(dot, &functions, &Limits::default(), &mut out) {
                     Ok(()) => labels.set(Category::Parsed, name, &out),
                     Err(error) => {
-                        labels.set_error(TEMPLATE_ERROR, &format!("template: label: {error}"));
+                        labels.set_error(TEMPLATE_ERROR, &error.told("label"));
                     }
                 }
             }

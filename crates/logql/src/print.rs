@@ -245,19 +245,29 @@ impl Display for RangeExpr {
         if let crate::RangeOp::QuantileOverTime(phi) = self.op {
             write!(f, "{},", plain_number(phi))?;
         }
-        self.log.fmt(f)?;
-        if let Some(unwrap) = &self.unwrap {
-            write!(f, " {unwrap}")?;
-        }
-        write!(f, "[{}]", window(self.window_ns))?;
-        if self.offset_ns != 0 {
-            write!(f, " offset {}", window(self.offset_ns))?;
-        }
+        Lines(self).fmt(f)?;
         f.write_str(")")?;
         match &self.grouping {
             Some(grouping) => Group(grouping).fmt(f),
             None => Ok(()),
         }
+    }
+}
+
+/// The lines of a range aggregation with their window.
+struct Lines<'a>(&'a RangeExpr);
+
+impl Display for Lines<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.0.log.fmt(f)?;
+        if let Some(unwrap) = &self.0.unwrap {
+            write!(f, " {unwrap}")?;
+        }
+        write!(f, "[{}]", window(self.0.window_ns))?;
+        if self.0.offset_ns != 0 {
+            write!(f, " offset {}", window(self.0.offset_ns))?;
+        }
+        Ok(())
     }
 }
 
@@ -321,6 +331,14 @@ impl Display for MetricExpr {
                 quote(src),
                 quote(regex)
             ),
+            Self::Variants { variants, of } => {
+                write!(
+                    f,
+                    "variants({}) of ({})",
+                    Separated(variants, ", "),
+                    Lines(of)
+                )
+            }
             Self::Binary {
                 op,
                 returns_bool,
@@ -380,26 +398,31 @@ fn pretty_group(grouping: Option<&Grouping>) -> String {
     }
 }
 
-fn pretty_range(range: &RangeExpr, level: usize) -> String {
-    let mut text = format!("{}{}(\n", indent(level), range.op.as_str());
-    if let crate::RangeOp::QuantileOverTime(phi) = range.op {
-        text = format!("{text}{}{},\n", indent(level + 1), go_float(phi));
-    }
-    text.push_str(&pretty_log(&range.log, level + 1));
+fn pretty_lines(range: &RangeExpr, level: usize) -> String {
+    let mut text = pretty_log(&range.log, level);
     if let Some(unwrap) = &range.unwrap {
         let bare = Unwrap {
             filters: Vec::new(),
             ..unwrap.clone()
         };
-        text = format!("{text}\n{}{bare}", indent(level + 2));
+        text = format!("{text}\n{}{bare}", indent(level + 1));
         for filter in &unwrap.filters {
-            text = format!("{text}\n{}| {filter}", indent(level + 2));
+            text = format!("{text}\n{}| {filter}", indent(level + 1));
         }
     }
     text = format!("{text} [{}]", window(range.window_ns));
     if range.offset_ns != 0 {
         text = format!("{text} offset {}", window(range.offset_ns));
     }
+    text
+}
+
+fn pretty_range(range: &RangeExpr, level: usize) -> String {
+    let mut text = format!("{}{}(\n", indent(level), range.op.as_str());
+    if let crate::RangeOp::QuantileOverTime(phi) = range.op {
+        text = format!("{text}{}{},\n", indent(level + 1), go_float(phi));
+    }
+    text.push_str(&pretty_lines(range, level + 1));
     format!(
         "{text}\n{}){}",
         indent(level),
@@ -433,6 +456,18 @@ fn pretty_metric(expr: &MetricExpr, level: usize) -> String {
                 "{text}{}\n{})",
                 pretty_metric(inner, level + 1),
                 indent(level)
+            )
+        }
+        MetricExpr::Variants { variants, of } => {
+            let each = variants.iter().map(|v| pretty_metric(v, level + 1));
+            let each: Vec<String> = each.collect();
+            format!(
+                "{}variants(\n{}\n{}) of (\n{}{}\n)",
+                indent(level),
+                each.join(",\n"),
+                indent(level),
+                pretty_lines(of, level + 1),
+                indent(level),
             )
         }
         MetricExpr::LabelReplace {

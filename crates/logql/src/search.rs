@@ -1,141 +1,153 @@
-//! The search language: words that must all occur, in any case of letters.
+//! The search language: what a line must have, in any case of letters.
 //!
-//! `connection refused` finds lines with both words, `"connection refused"` those with the
-//! phrase, `-debug` those without the word.
+//! | written | finds lines |
+//! |---|---|
+//! | `connection refused` | with both words |
+//! | `"connection refused"` | with the phrase |
+//! | `conn*refused` | with a run of characters that starts and ends so |
+//! | `/time(d )?out/` | in which the expression matches |
+//! | `level:error`, `path:"/a b"`, `pod:web-*`, `msg:/^GET/` | whose field is that |
+//! | `status:>=500`, `took:>1.5s`, `size:<10KB` | whose field is more or less than that |
+//! | `trace_id:*` | that have the field |
+//! | `-debug`, `NOT debug` | without the word |
+//! | `a OR b`, `a AND b`, `(a OR b) c` | |
+//!
+//! A field is a label of the stream, a piece of structured metadata, or what the line itself
+//! has as JSON or logfmt.
 
-use kittiwake_model::{LineFilter, pattern};
+mod fields;
+mod matcher;
+mod parser;
 
-/// Words of a query at most.
-const WORDS_MAX: usize = 64;
+use kittiwake_model::{Entry, Labels, LineFilter};
+
+pub use fields::EntryFields;
+use matcher::{FieldTest, Text};
+
+/// Parts of a query at most.
+const PARTS_MAX: usize = 64;
+/// Brackets within each other at most.
+const DEPTH_MAX: usize = 32;
 /// Bytes of a query at most.
 const QUERY_BYTES_MAX: usize = 16 << 10;
+/// Places of one line that are marked at most.
+const MARKS_MAX: usize = 256;
 
 /// A search that makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SearchError {
-    /// A quoted phrase has no end.
-    #[error("the quote at character {0} is not closed")]
-    Unclosed(usize),
-    /// Too many words or bytes.
-    #[error("a search has at most {WORDS_MAX} words and {QUERY_BYTES_MAX} bytes")]
-    TooLong,
-    /// A word cannot be searched.
-    #[error("{0}")]
-    Word(String),
+#[error("{message} at character {at}")]
+pub struct SearchError {
+    /// The character in the query, from 1.
+    pub at: usize,
+    /// What is wrong there.
+    pub message: String,
 }
 
-/// The filters of a search; none for an empty one.
-pub fn parse(query: &str) -> Result<Vec<LineFilter>, SearchError> {
-    if query.len() > QUERY_BYTES_MAX {
-        return Err(SearchError::TooLong);
-    }
-    let mut filters = Vec::new();
-    let mut rest = query.trim_start();
-    while !rest.is_empty() {
-        if filters.len() == WORDS_MAX {
-            return Err(SearchError::TooLong);
-        }
-        let at = query.len() - rest.len();
-        // A lone dash is a word.
-        let is_without =
-            rest.len() > 1 && rest.starts_with('-') && !rest[1..].starts_with(char::is_whitespace);
-        if is_without {
-            rest = &rest[1..];
-        }
-        let text;
-        if let Some(quoted) = rest.strip_prefix('"') {
-            (text, rest) = phrase(quoted)
-                .ok_or_else(|| SearchError::Unclosed(query[..at].chars().count() + 1))?;
-        } else {
-            let len = rest.find(char::is_whitespace).unwrap_or(rest.len());
-            text = rest[..len].to_owned();
-            rest = &rest[len..];
-        }
-        rest = rest.trim_start();
-        if !text.is_empty() {
-            filters.push(filter(&text, is_without)?);
-        }
-    }
-    Ok(filters)
+/// A search, ready to run.
+#[derive(Debug, Clone)]
+pub struct Search(Node);
+
+#[derive(Debug, Clone)]
+enum Node {
+    All(Vec<Node>),
+    Any(Vec<Node>),
+    Not(Box<Node>),
+    Text(Text),
+    Field(String, FieldTest),
 }
 
-/// The phrase up to the closing quote, `\"` being a quote in it, and what follows.
-fn phrase(quoted: &str) -> Option<(String, &str)> {
-    let mut text = String::new();
-    let mut chars = quoted.char_indices();
-    while let Some((at, c)) = chars.next() {
-        match c {
-            '"' => return Some((text, &quoted[at + 1..])),
-            '\\' if quoted[at + 1..].starts_with(['"', '\\']) => {
-                if let Some((_, c)) = chars.next() {
-                    text.push(c);
+impl Search {
+    /// Reads a search; an empty one finds everything.
+    pub fn parse(query: &str) -> Result<Self, SearchError> {
+        parser::parse(query).map(Self)
+    }
+
+    /// What a store can do of it. With `false` lines must pass [`Self::accepts`], too.
+    pub fn filters(&self) -> (Vec<LineFilter>, bool) {
+        let nodes = match &self.0 {
+            Node::All(nodes) => nodes.as_slice(),
+            node => std::slice::from_ref(node),
+        };
+        let filters: Vec<LineFilter> = nodes.iter().filter_map(Node::filter).collect();
+        let is_all = filters.len() == nodes.len();
+        (filters, is_all)
+    }
+
+    /// Whether a line is found.
+    pub fn accepts(&self, labels: &Labels, entry: &Entry) -> bool {
+        self.0.accepts(&EntryFields::new(labels, entry))
+    }
+
+    /// Where in a line what is searched for stands: start and end in UTF-16 code units, as
+    /// browsers count, in order and apart from each other.
+    pub fn marks(&self, line: &str) -> Vec<(usize, usize)> {
+        let mut found = Vec::new();
+        self.0.marks(line, &mut found);
+        found.sort_unstable();
+        let mut apart: Vec<(usize, usize)> = Vec::new();
+        for (start, end) in found {
+            match apart.last_mut() {
+                Some(last) if start <= last.1 => last.1 = last.1.max(end),
+                _ => apart.push((start, end)),
+            }
+        }
+        in_utf16(line, &apart)
+    }
+}
+
+/// Places in bytes as places in UTF-16 code units.
+fn in_utf16(line: &str, places: &[(usize, usize)]) -> Vec<(usize, usize)> {
+    let (mut at, mut units) = (0, 0);
+    let mut unit_of = |byte: usize| {
+        units += line[at..byte].encode_utf16().count();
+        at = byte;
+        units
+    };
+    let pair = |(start, end): &(usize, usize)| (unit_of(*start), unit_of(*end));
+    places.iter().map(pair).collect()
+}
+
+impl Node {
+    fn filter(&self) -> Option<LineFilter> {
+        match self {
+            Self::Text(text) => Some(text.filter(false)),
+            Self::Not(inner) => match inner.as_ref() {
+                Self::Text(text) => Some(text.filter(true)),
+                _ => None,
+            },
+            Self::Any(nodes) => {
+                let texts = nodes.iter().map(|node| match node {
+                    Self::Text(text) => Some(text.regex()),
+                    _ => None,
+                });
+                texts.collect::<Option<Vec<_>>>().map(LineFilter::Matches)
+            }
+            Self::All(_) | Self::Field(..) => None,
+        }
+    }
+
+    fn accepts(&self, entry: &EntryFields<'_>) -> bool {
+        match self {
+            Self::All(nodes) => nodes.iter().all(|node| node.accepts(entry)),
+            Self::Any(nodes) => nodes.iter().any(|node| node.accepts(entry)),
+            Self::Not(node) => !node.accepts(entry),
+            Self::Text(text) => text.is_in(entry.line()),
+            Self::Field(name, test) => entry.values(name).any(|value| test.accepts(value)),
+        }
+    }
+
+    fn marks(&self, line: &str, found: &mut Vec<(usize, usize)>) {
+        match self {
+            Self::All(nodes) | Self::Any(nodes) => {
+                for node in nodes {
+                    node.marks(line, found);
                 }
             }
-            c => text.push(c),
+            Self::Text(text) => text.marks(line, MARKS_MAX, found),
+            Self::Not(_) | Self::Field(..) => {}
         }
     }
-    None
-}
-
-fn filter(text: &str, is_without: bool) -> Result<LineFilter, SearchError> {
-    let has_case = text.chars().any(char::is_alphabetic);
-    if !has_case {
-        let texts = vec![text.to_owned()];
-        return Ok(if is_without {
-            LineFilter::NotContains(texts)
-        } else {
-            LineFilter::Contains(texts)
-        });
-    }
-    let folded = pattern::unanchored(&format!("(?i){}", regex::escape(text)))
-        .map_err(|e| SearchError::Word(e.to_string()))?;
-    Ok(if is_without {
-        LineFilter::NotMatches(vec![folded])
-    } else {
-        LineFilter::Matches(vec![folded])
-    })
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn finds(query: &str, line: &str) -> bool {
-        parse(query).unwrap().iter().all(|f| f.accepts(line))
-    }
-
-    #[test]
-    fn words_phrases_and_exclusions() {
-        let line = "2026 ERROR connection to db-1 refused (a.b) \"x\"";
-        for (query, want) in [
-            ("", true),
-            ("error refused", true),
-            ("error accepted", false),
-            ("\"connection to\"", true),
-            ("\"to connection\"", false),
-            ("-debug error", true),
-            ("-error", false),
-            ("-\"db-1 refused\"", false),
-            ("a.b", true),
-            ("a.c", false),
-            ("2026", true),
-            ("\"\\\"x\\\"\"", true),
-            ("-", true),
-        ] {
-            assert_eq!(finds(query, line), want, "{query}");
-        }
-        assert_eq!(parse("a \"b").unwrap_err(), SearchError::Unclosed(3));
-        assert!(parse(&"a ".repeat(100)).is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_is_searched_or_refused(query in "\\PC{0,40}", line in "\\PC{0,40}") {
-            if let Ok(filters) = parse(&query) {
-                let _ = filters.iter().all(|f| f.accepts(&line));
-            }
-        }
-    }
-}
+mod tests;

@@ -293,7 +293,7 @@ fn stages_do_what_those_of_loki_do() {
         (
             "| json x=\"a.b\", y=\"l[1].k\", z=\"none\"",
             json,
-            "x=1 y=v",
+            "x=1 y=v z=",
         ),
         ("| json x=\"l\"", json, "x=[1,{\"k\":\"v\"}]"),
         (
@@ -321,6 +321,60 @@ fn stages_do_what_those_of_loki_do() {
         let (_, labels) = labels_of(&format!("{{app=\"web\"}} {stages}"), line);
         let shown: Vec<String> = labels.iter().map(|(n, v)| format!("{n}={v}")).collect();
         assert_eq!(shown.join(" "), want, "{stages}");
+    }
+}
+
+/// See `tests/deviations.md`.
+#[test]
+fn what_is_deliberately_not_as_in_loki() {
+    let shows = |stages: &str, line: &str| {
+        let Ok(Expr::Log(expr)) = parse(&format!("{{app=\"web\"}} {stages}")) else {
+            panic!("{stages}")
+        };
+        let entry = Entry {
+            time_ns: 0,
+            line: line.to_owned(),
+            metadata: Labels::empty(),
+        };
+        let query = LineQuery::new(&expr).unwrap();
+        query.show(&Labels::empty(), &entry).is_some()
+    };
+    // An expression holds for the whole value of a label.
+    for (filter, want) in [
+        ("a=~\"x.*\"", false),
+        ("a=~\".*x.*\"", true),
+        ("a=~\"\"", false),
+        ("a=~\"xa|xb\"", false),
+        ("a!~\"x.*\"", true),
+    ] {
+        assert_eq!(
+            shows(&format!("| logfmt | {filter}"), "a=1xa"),
+            want,
+            "{filter}"
+        );
+    }
+    // A filter behind `decolorize` sees no colours.
+    let red = "\u{1b}[31mred\u{1b}[0m";
+    assert!(!shows("| decolorize |= \"31\"", red));
+    assert!(shows("|= \"31\" | decolorize |= \"red\"", red));
+    // What is cut within a character is U+FFFD.
+    let (line, _) = labels_of("{app=\"web\"} | line_format \"{{trunc 1 __line__}}\"", "é");
+    assert_eq!(line, "\u{fffd}");
+    // Variants have each label once.
+    let variants =
+        "variants(count_over_time({a=\"b\"}[1m]), sum(rate({a=\"b\"}[1m]))) of ({app=\"web\"}[1m])";
+    let Expr::Metric(expr) = parse(variants).unwrap() else {
+        panic!()
+    };
+    let store = store();
+    let Value::Vector(found) = instant(&expr, &store, 60 * S, &QueryContext::default()).unwrap()
+    else {
+        panic!()
+    };
+    let is_once = |labels: &Labels| !labels.iter().any(|(name, _)| name.ends_with("_extracted"));
+    assert!(found.len() > 1);
+    for (labels, ..) in found {
+        assert!(is_once(&labels) && labels.get("__variant__").is_some());
     }
 }
 

@@ -6,10 +6,10 @@
 
 use std::cmp::Ordering;
 use std::fmt;
-use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::sync::{Arc, LazyLock};
 
-use xxhash_rust::xxh3::xxh3_128_with_seed;
+use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
 /// The label that holds a metric's name.
 pub const METRIC_NAME: &str = "__name__";
@@ -125,7 +125,14 @@ impl Labels {
 
     /// The value of a label.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.iter().find(|(n, _)| *n == name).map(|(_, v)| v)
+        let mut at = 0;
+        loop {
+            let (one, next) = read_bytes(&self.0, at)?;
+            if one == name.as_bytes() {
+                return read_str(&self.0, next).map(|(value, _)| value);
+            }
+            at = read_bytes(&self.0, next)?.1;
+        }
     }
 
     /// The value of the label `__name__`.
@@ -164,8 +171,10 @@ impl Labels {
     pub fn filtered(&self, keep: impl Fn(&str) -> bool) -> Self {
         let mut packed = Vec::with_capacity(self.0.len());
         let (mut at, bytes) = (0, &self.0);
-        while let Some((name, value, next)) = read_pair(bytes, at) {
-            let _ = value;
+        while let Some((name, next)) = read_str(bytes, at) {
+            let Some((_, next)) = read_bytes(bytes, next) else {
+                break;
+            };
             if keep(name) {
                 packed.extend_from_slice(&bytes[at..next]);
             }
@@ -185,15 +194,31 @@ impl Default for Labels {
     }
 }
 
+/// Hash tables would take their time for a few hundred bytes. The seed is of this process, so
+/// that nobody can choose what collides.
+static TABLE_SEED: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0_u8));
+
 impl Hash for Labels {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write(&self.0);
+        state.write_u64(xxh3_64_with_seed(&self.0, *TABLE_SEED));
     }
 }
 
 impl Ord for Labels {
+    /// As the pairs compare.
     fn cmp(&self, other: &Self) -> Ordering {
-        self.iter().cmp(other.iter())
+        let (a, b) = (&self.0, &other.0);
+        let equal = equal_bytes(a, b);
+        // Whole texts before the first difference are the same, so only the one it lies in
+        // is compared, and behind it nothing.
+        let mut at = 0;
+        loop {
+            match (read_bytes(a, at), read_bytes(b, at)) {
+                (Some((_, next)), Some(_)) if next <= equal => at = next,
+                (Some((one, _)), Some((other, _))) => return one.cmp(other),
+                (one, other) => return one.is_some().cmp(&other.is_some()),
+            }
+        }
     }
 }
 
@@ -391,7 +416,21 @@ fn read_pair(bytes: &[u8], at: usize) -> Option<(&str, &str, usize)> {
     Some((name, value, at))
 }
 
-fn read_str(bytes: &[u8], mut at: usize) -> Option<(&str, usize)> {
+/// How many bytes at the start are the same.
+fn equal_bytes(a: &[u8], b: &[u8]) -> usize {
+    const WORD: usize = 16;
+    let words = a.chunks_exact(WORD).zip(b.chunks_exact(WORD));
+    let equal = words.take_while(|(a, b)| a == b).count() * WORD;
+    let rest = a[equal..].iter().zip(&b[equal..]);
+    equal + rest.take_while(|(a, b)| a == b).count()
+}
+
+fn read_str(bytes: &[u8], at: usize) -> Option<(&str, usize)> {
+    let (text, next) = read_bytes(bytes, at)?;
+    Some((std::str::from_utf8(text).ok()?, next))
+}
+
+fn read_bytes(bytes: &[u8], mut at: usize) -> Option<(&[u8], usize)> {
     let mut len = 0_usize;
     let mut shift = 0;
     loop {
@@ -407,7 +446,7 @@ fn read_str(bytes: &[u8], mut at: usize) -> Option<(&str, usize)> {
         }
     }
     let end = at.checked_add(len)?;
-    Some((std::str::from_utf8(bytes.get(at..end)?).ok()?, end))
+    Some((bytes.get(at..end)?, end))
 }
 
 #[cfg(test)]
@@ -450,6 +489,21 @@ mod tests {
             prop_assert_eq!(Labels::from_sorted(&labels), labels.clone());
             let back: Vec<_> = labels.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
             prop_assert_eq!(back, map.into_iter().collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn sets_compare_as_their_pairs_do(
+            a in proptest::collection::btree_map("[a-c]{1,3}", "[a-cé]{1,40}", 0..4),
+            b in proptest::collection::btree_map("[a-c]{1,3}", "[a-cé]{1,40}", 0..4),
+            more in proptest::collection::btree_map("[a-d]{1,3}", "[a-c]{1,3}", 0..2),
+        ) {
+            let labels = |map| Labels::from_pairs(map).unwrap();
+            let mut longer = a.clone();
+            longer.extend(more);
+            for (x, y) in [(&a, &b), (&a, &longer), (&longer, &b), (&a, &a)] {
+                let want = x.iter().cmp(y.iter());
+                prop_assert_eq!(labels(x).cmp(&labels(y)), want);
+            }
         }
 
         #[test]

@@ -29,7 +29,7 @@ pub use logs::{
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use metrics::{
     Columns, Exemplar, Metadata, MetricsStore, STALE_NAN_BITS, Select, SelectHint, SeriesCursor,
-    is_stale_nan, stale_nan,
+    Thinned, is_stale_nan, stale_nan,
 };
 pub use query::{Cancel, QueryContext, StoreError, TimeRange};
 pub use quote::quote;

@@ -130,6 +130,9 @@ impl MetricsStore for MemoryMetrics {
     }
 }
 
+/// So few series are read on one thread.
+const SPLIT_MIN: usize = 64;
+
 struct MemorySeries {
     rest: std::vec::IntoIter<(Labels, Columns)>,
     current: Option<Columns>,
@@ -137,6 +140,22 @@ struct MemorySeries {
 }
 
 impl SeriesCursor for MemorySeries {
+    fn split(&mut self, parts: usize) -> Vec<Box<dyn SeriesCursor>> {
+        if self.rest.len() <= SPLIT_MIN {
+            return Vec::new();
+        }
+        let share = self.rest.len().div_ceil(parts.max(1));
+        let shares = (0..parts).map(|_| {
+            let share: Vec<_> = self.rest.by_ref().take(share).collect();
+            Box::new(Self {
+                rest: share.into_iter(),
+                current: None,
+                context: self.context.clone(),
+            }) as Box<dyn SeriesCursor>
+        });
+        shares.collect()
+    }
+
     fn next_series(&mut self) -> Result<Option<Labels>, StoreError> {
         Ok(self.rest.next().map(|(labels, columns)| {
             self.current = Some(columns);

@@ -31,6 +31,9 @@ pub struct SelectHint {
     pub window_ms: i64,
     /// The grouping of the aggregation above, and whether it is `by` (else `without`).
     pub grouping: Option<(Vec<String>, bool)>,
+    /// Of a value it matters only that it is there, not what it is. In place of a number any
+    /// other but the stale marker may be given.
+    pub only_presence: bool,
 }
 
 /// A request for series.
@@ -74,6 +77,20 @@ pub struct Columns {
     /// When the counting began that each sample belongs to, in ms, 0 where that is not known.
     /// Empty where it is known of none, else as long as the times.
     pub starts: Vec<i64>,
+    /// Of how many samples each value is the sum, where a store has thinned them out and a sum,
+    /// a mean or a count was asked for. Empty where each is one, else as long as the times.
+    pub weights: Vec<f64>,
+    /// Where samples were thinned out, coarsest and oldest first.
+    pub thinned: Vec<Thinned>,
+}
+
+/// What is left of old samples: one or two of each window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Thinned {
+    /// Up to this time, in ms, included.
+    pub until_ms: i64,
+    /// The length of the windows, in ms.
+    pub window_ms: i64,
 }
 
 /// A single observation that stands for others, with what leads to its trace.
@@ -106,6 +123,8 @@ impl Columns {
         self.values.clear();
         self.histograms.clear();
         self.starts.clear();
+        self.weights.clear();
+        self.thinned.clear();
     }
 
     /// Appends a float sample.
@@ -153,6 +172,13 @@ pub trait SeriesCursor: Send {
     /// Appends the next samples of the current series to `into`; `false` when it has no more.
     /// Samples of one series come in order of time and never twice.
     fn next_batch(&mut self, into: &mut Columns) -> Result<bool, StoreError>;
+
+    /// Shares out the series that were not yet given among at most so many cursors, to be read
+    /// by as many threads: the same series in the same way each time. Empty where that is not
+    /// worth it or not possible; this cursor then goes on as before.
+    fn split(&mut self, _parts: usize) -> Vec<Box<dyn SeriesCursor>> {
+        Vec::new()
+    }
 }
 
 /// A store of time series, as engines see it.

@@ -196,6 +196,17 @@ impl Annotations {
         );
     }
 
+    /// Kittiwake's own: Prometheus keeps no thinned samples.
+    pub(crate) fn thinned(&mut self, window_ms: i64, place: Place) {
+        let (minutes, reach) = (window_ms / 60_000, 2 * window_ms / 60_000);
+        self.info(
+            format!(
+                "old samples are kept at a resolution of {minutes}m, windows and lookback reach {reach}m there"
+            ),
+            place,
+        );
+    }
+
     pub(crate) fn possible_non_counter(&mut self, metric: &str, place: Place) {
         let metric = quote(metric);
         self.info(

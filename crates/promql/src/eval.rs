@@ -89,6 +89,16 @@ pub(crate) struct Look {
     pub(crate) offset_ms: i64,
 }
 
+impl Look {
+    /// The time that a step looks at.
+    pub(crate) fn at(self, steps: Steps, index: usize) -> i64 {
+        match self.fixed {
+            Some(at) => at,
+            None => steps.at(index).saturating_sub(self.offset_ms),
+        }
+    }
+}
+
 impl Evaluator<'_> {
     pub(crate) fn look(&self, shift: &Shift) -> Result<Look, EvalError> {
         let offset_ms = self.length(&shift.offset, true)?;
@@ -105,10 +115,7 @@ impl Evaluator<'_> {
 
     /// The time at which a selector looks for a step.
     pub(crate) fn looked(&self, index: usize, look: Look) -> i64 {
-        match look.fixed {
-            Some(at) => at,
-            None => self.steps.at(index).saturating_sub(look.offset_ms),
-        }
+        look.at(self.steps, index)
     }
 
     /// Whether histograms may be read without their buckets.

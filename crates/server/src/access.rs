@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -20,6 +20,8 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use crate::cors::Cors;
+use crate::fair_queue::ASKER;
+use crate::listener::Peer;
 use crate::reply::Problem;
 
 /// Password checks that are remembered, since each costs a tenth of a second.
@@ -260,6 +262,17 @@ fn is_write(path: &str) -> bool {
     )
 }
 
+/// Whose turn it is in the queue of queries: by name, else by address.
+fn asker(principal: Option<&Principal>, request: &Request<Body>) -> String {
+    match principal {
+        Some(principal) if !principal.name.is_empty() => principal.name.clone(),
+        _ => {
+            let peer = request.extensions().get::<ConnectInfo<Peer>>();
+            peer.map_or_else(String::new, |ConnectInfo(Peer(peer))| peer.ip().to_string())
+        }
+    }
+}
+
 /// Lets a request through, with its [`Principal`], or answers why not.
 pub async fn guard(
     State(access): State<Arc<Access>>,
@@ -285,10 +298,11 @@ pub async fn guard(
     };
     match checked {
         Ok(principal) => {
+            let asker = asker(principal.as_ref(), &request);
             if let Some(principal) = principal {
                 request.extensions_mut().insert(principal);
             }
-            let mut response = next.run(request).await;
+            let mut response = ASKER.scope(asker, next.run(request)).await;
             for (name, value) in &access.web.headers {
                 let pair = (
                     name.parse::<header::HeaderName>(),

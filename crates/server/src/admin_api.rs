@@ -108,7 +108,7 @@ fn all_blocks(store: &Store) -> Vec<Value> {
                     "numSeries": series,
                     "numChunks": series,
                 },
-                "compaction": { "level": meta.level.saturating_add(1), "sources": [ulid] },
+                "compaction": { "level": kittiwake_tsdb::block_kind(meta.level).1 + 1, "sources": [ulid] },
                 "version": 1,
             })
         })

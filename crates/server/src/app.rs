@@ -30,9 +30,9 @@ use crate::pool::{Limits, QueryPool};
 use crate::reply::{Problem, not_found};
 use crate::status_api::Nodes;
 use crate::{
-    admin_api, lifecycle, loki_api, loki_delete, loki_fields, loki_index, loki_other, names_search,
-    page, prometheus_api, prometheus_status, query_tree, read_api, search_api, series_api,
-    status_api, tail, targets_api, write_api,
+    admin_api, lifecycle, loki_api, loki_delete, loki_fields, loki_index, loki_other,
+    loki_patterns, names_search, page, prometheus_api, prometheus_status, query_tree, read_api,
+    search_api, series_api, status_api, tail, targets_api, write_api,
 };
 
 /// Requests with data that are worked on at once; others wait.
@@ -298,7 +298,7 @@ pub fn routes(app: App, access: Arc<Access>) -> Router {
         )
         .route(
             "/patterns",
-            get(loki_other::patterns).post(loki_other::patterns),
+            get(loki_patterns::patterns).post(loki_patterns::patterns),
         )
         .route(
             "/format_query",
@@ -319,7 +319,9 @@ pub fn routes(app: App, access: Arc<Access>) -> Router {
         )
         .route("/push", post(write_api::loki_push));
     // Compression of small answers costs more than it saves, and a tail is not compressed.
-    let compressed = SizeAbove::new(512).and(NotForContentType::new("image/png"));
+    let compressed = SizeAbove::new(512)
+        .and(NotForContentType::new("image/png"))
+        .and(NotForContentType::SSE);
     Router::new()
         .nest("/api/v1", prometheus)
         .nest("/loki/api/v1", loki)
@@ -336,6 +338,9 @@ pub fn routes(app: App, access: Arc<Access>) -> Router {
             "/api/search",
             get(search_api::search).post(search_api::search),
         )
+        .route("/api/search/tail", get(search_api::tail))
+        .route("/api/search/context", get(search_api::context))
+        .route("/api/search/openapi.json", get(search_api::openapi))
         .route("/v1/metrics", post(write_api::otlp_metrics))
         .route("/v1/logs", post(write_api::otlp_logs))
         .route("/otlp/v1/logs", post(write_api::otlp_logs))
@@ -384,7 +389,7 @@ fn group(path: &str) -> &'static str {
         "/loki/api/v1/push" => "loki_push",
         "/api/v1/query" | "/api/v1/query_range" => "promql",
         "/loki/api/v1/query" | "/loki/api/v1/query_range" => "logql",
-        "/loki/api/v1/tail" => "tail",
+        "/loki/api/v1/tail" | "/api/search/tail" => "tail",
         "/api/search" => "search",
         path if path.starts_with("/api/") || path.starts_with("/loki/") => "metadata",
         _ => "other",

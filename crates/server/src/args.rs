@@ -11,6 +11,7 @@ use kittiwake_collector::logging;
 use kittiwake_config::{parse_duration, parse_size};
 
 use crate::logs_command::LogsCommand;
+use crate::retention::Retention;
 use crate::tsdb_command::TsdbCommand;
 
 /// Metrics and logs of every container on every host.
@@ -30,21 +31,9 @@ pub struct Args {
     #[arg(long = "storage.path", value_name = "DIR", global = true)]
     pub storage_path: Option<PathBuf>,
 
-    /// How long metrics and logs are kept; 0 keeps all
-    #[arg(
-        long = "storage.retention.time",
-        value_name = "DURATION",
-        default_value = "30d"
-    )]
-    pub retention: String,
-
-    /// Bytes of metrics that are kept at most, like 50GB; the oldest go. 0 keeps all
-    #[arg(
-        long = "storage.retention.size",
-        value_name = "SIZE",
-        default_value = "0"
-    )]
-    pub retention_size: String,
+    /// How long things are kept.
+    #[command(flatten)]
+    pub retention: Retention,
 
     /// Bytes of stored metrics that are held in memory for queries
     #[arg(
@@ -175,20 +164,6 @@ impl Args {
             .with_context(|| format!("{text} has no address"))
     }
 
-    /// Retention in ms; 0 keeps all.
-    pub fn retention_ms(&self) -> Result<i64> {
-        if self.retention == "0" {
-            return Ok(0);
-        }
-        let duration = parse_duration(&self.retention).with_context(|| {
-            format!(
-                "--storage.retention.time {:?}: write a duration like 30d or 12h, or 0 to keep all",
-                self.retention
-            )
-        })?;
-        Ok(i64::try_from(duration.as_millis())?)
-    }
-
     /// The value of a flag that is a number of bytes.
     pub fn size(&self, flag: &str, text: &str) -> Result<u64> {
         parse_size(text).with_context(|| format!("--{flag} {text:?}: write a size like 512MB"))
@@ -205,8 +180,11 @@ impl Args {
         [
             ("config.file", path(&self.config_file)),
             ("storage.path", path(&storage)),
-            ("storage.retention.time", self.retention.clone()),
-            ("storage.retention.size", self.retention_size.clone()),
+            ("storage.retention.time", self.retention.time.clone()),
+            ("storage.retention.size", self.retention.size.clone()),
+            ("storage.retention.5m", self.retention.five_minutes.clone()),
+            ("storage.retention.1h", self.retention.one_hour.clone()),
+            ("storage.retention.series", self.retention.series.join(",")),
             ("storage.cache.size", self.cache_size.clone()),
             ("web.listen-address", self.listen_address.clone()),
             ("web.config.file", path(&self.web_config_file)),
@@ -283,13 +261,9 @@ mod tests {
         assert_eq!(address(":80").unwrap().to_string(), "0.0.0.0:80");
         assert!(address("127.0.0.1:7766").unwrap().ip().is_loopback());
         assert!(address("nonsense").is_err());
-        let retention = |t: &str| parse(&["--storage.retention.time", t]).retention_ms();
-        assert_eq!(retention("1d").unwrap(), 86_400_000);
-        assert_eq!(retention("0").unwrap(), 0);
         let args = parse(&[]);
         assert_eq!(args.size("x", &args.cache_size).unwrap(), 64 << 20);
         assert!(args.size("x", "many").is_err());
-        assert!(retention("x").unwrap_err().to_string().contains("30d"));
         assert!(Args::try_parse_from(["kittiwake", "--nonsense"]).is_err());
     }
 }

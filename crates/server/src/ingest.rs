@@ -32,6 +32,25 @@ const LABEL_BYTES_MAX: usize = 64 << 10;
 /// Texts of stream labels that are known without parsing, in each of two generations.
 const STREAMS_KNOWN_MAX: usize = 100_000;
 
+const SERVICE_NAME: &str = "service_name";
+const UNKNOWN_SERVICE: &str = "unknown_service";
+/// Labels that stand in for a missing `service_name`, the best first.
+const SERVICE_NAMES: [&str; 13] = [
+    "service",
+    "app",
+    "application",
+    "app_name",
+    "name",
+    "app_kubernetes_io_name",
+    "container",
+    "container_name",
+    "k8s_container_name",
+    "component",
+    "workload",
+    "job",
+    "k8s_job_name",
+];
+
 /// The stores, as those who write see them.
 #[derive(Debug)]
 pub struct Ingest {
@@ -142,8 +161,9 @@ impl Ingest {
         let mut lines = Lines::default();
         for stream in loki_push::decode_json(body, &limits).map_err(bad)? {
             check_stream(&stream.labels)?;
-            let level = level::of_labels(&stream.labels).map(str::to_owned);
-            lines.batch.start(stream.labels);
+            let labels = with_service_name(stream.labels);
+            let level = level::of_labels(&labels).map(str::to_owned);
+            lines.batch.start(labels);
             for entry in &stream.entries {
                 lines.add(
                     entry.time_ns,
@@ -201,6 +221,7 @@ impl Ingest {
         }
         let labels = label_text::parse(text, LABELS_MAX).map_err(bad)?;
         check_stream(&labels)?;
+        let labels = with_service_name(labels);
         if known[0].len() >= STREAMS_KNOWN_MAX {
             known[1] = std::mem::take(&mut known[0]);
         }
@@ -242,6 +263,18 @@ impl Lines {
             self.batch.line(time_ns, piece, Some(with_level.clone()));
         }
     }
+}
+
+/// Labels of a stream of which one at least names the service: the first that is there of
+/// those that do so elsewhere, as in Loki.
+fn with_service_name(labels: Labels) -> Labels {
+    if labels.get(SERVICE_NAME).is_some() {
+        return labels;
+    }
+    let found = SERVICE_NAMES.iter().find_map(|name| labels.get(name));
+    let mut named = labels.to_builder();
+    named.set(SERVICE_NAME, found.unwrap_or(UNKNOWN_SERVICE));
+    named.build().unwrap_or(labels)
 }
 
 fn check_stream(labels: &Labels) -> Result<(), Problem> {

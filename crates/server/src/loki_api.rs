@@ -127,7 +127,7 @@ pub async fn query_range(State(app): State<App>, request: Request<Body>) -> Answ
             let find = move |context: &_| {
                 LineQuery::new(&expr)
                     .and_then(|query| query.run(store.as_ref(), &window, context))
-                    .map(|streams| streams_data(streams, by_category))
+                    .map(|streams| streams_data(streams, by_category, window.direction))
                     .map_err(eval_problem)
             };
             app.queries.run(None, find).await?

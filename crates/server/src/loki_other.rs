@@ -1,4 +1,4 @@
-//! The smaller parts of Loki's API: formatting, limits, rules, patterns, deletion.
+//! The smaller parts of Loki's API: formatting, limits, rules, deletion.
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -7,7 +7,7 @@ use axum::response::{IntoResponse as _, Response};
 use kittiwake_logql as logql;
 
 use crate::app::App;
-use crate::loki_api::{Answer, LINES_MAX, parse, range};
+use crate::loki_api::{Answer, LINES_MAX, parse};
 use crate::prometheus_api::params;
 use crate::reply::{json, push_json_str, success};
 
@@ -18,14 +18,6 @@ pub async fn format_query(State(_): State<App>, request: Request<Body>) -> Answe
     let mut out = String::new();
     push_json_str(&mut out, &logql::pretty(&expr));
     Ok(success(&out))
-}
-
-/// `/loki/api/v1/patterns`: none are kept.
-pub async fn patterns(State(app): State<App>, request: Request<Body>) -> Answer {
-    let params = params(request).await?;
-    parse(params.get("query").unwrap_or(""))?;
-    range(&app, &params, crate::loki_api::HOUR_NS)?;
-    Ok(success("[]"))
 }
 
 /// `/loki/api/v1/drilldown-limits`

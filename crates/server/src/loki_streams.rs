@@ -1,17 +1,21 @@
 //! Lines as Loki's answers have them.
 
 use kittiwake_logql::{self as logql, Line, StreamLines};
-use kittiwake_model::Labels;
+use kittiwake_model::{Direction, Labels};
 
 use crate::reply::{push_json_labels, push_json_str};
 
 /// The `data` of an answer with lines. With `by_category` lines stand under their streams'
 /// labels alone, and all other labels beside the lines.
-pub(crate) fn streams_data(streams: Vec<StreamLines>, by_category: bool) -> String {
+pub(crate) fn streams_data(
+    streams: Vec<StreamLines>,
+    by_category: bool,
+    direction: Direction,
+) -> String {
     let mut out = String::from(r#"{"resultType":"streams","#);
     let streams = if by_category {
         out.push_str(r#""encodingFlags":["categorize-labels"],"#);
-        by_stream(streams)
+        by_stream(streams, direction)
     } else {
         streams
     };
@@ -21,10 +25,14 @@ pub(crate) fn streams_data(streams: Vec<StreamLines>, by_category: bool) -> Stri
     out
 }
 
-/// The same lines under the labels of their streams, in the order of each.
-pub(crate) fn by_stream(streams: Vec<StreamLines>) -> Vec<StreamLines> {
-    let lines = streams.into_iter().flat_map(|s| s.lines);
-    logql::group(lines.map(|line: Line| (line.stream.clone(), line)))
+/// The same lines under the labels of their streams, in order of time.
+pub(crate) fn by_stream(streams: Vec<StreamLines>, direction: Direction) -> Vec<StreamLines> {
+    let mut lines: Vec<Line> = streams.into_iter().flat_map(|s| s.lines).collect();
+    match direction {
+        Direction::Forward => lines.sort_by_key(|line| line.time_ns),
+        Direction::Backward => lines.sort_by_key(|line| std::cmp::Reverse(line.time_ns)),
+    }
+    logql::group(lines.into_iter().map(|line| (line.stream.clone(), line)))
 }
 
 /// Appends `{"stream":{...},"values":[["ns","line"],...]},...`.

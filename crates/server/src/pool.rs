@@ -1,14 +1,13 @@
 //! Where queries run: on worker threads, a bounded number at once; others wait in a bounded
-//! queue, first come, first served. A query ends when its time is over or its client has gone.
+//! queue, in which those who ask take turns. A query ends when its time is over or its client has gone.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use kittiwake_model::{Cancel, QueryContext};
-use tokio::sync::Semaphore;
 
 use crate::active_queries::ActiveQueries;
+use crate::fair_queue::{FairQueue, Full};
 use crate::reply::Problem;
 
 /// Queries that may wait.
@@ -40,8 +39,7 @@ impl Default for Limits {
 pub struct QueryPool {
     limits: Limits,
     active: Arc<ActiveQueries>,
-    running: Arc<Semaphore>,
-    waiting: Arc<AtomicUsize>,
+    queue: Arc<FairQueue>,
 }
 
 /// Cancels a query when the request that asked for it is dropped.
@@ -53,22 +51,13 @@ impl Drop for CancelOnDrop {
     }
 }
 
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl QueryPool {
     /// A pool with these bounds, whose queries are noted in a log.
     pub fn new(limits: Limits, active: ActiveQueries) -> Self {
         Self {
             limits,
             active: Arc::new(active),
-            running: Arc::new(Semaphore::new(limits.running_max.max(1))),
-            waiting: Arc::default(),
+            queue: FairQueue::new(limits.running_max, WAITING_MAX),
         }
     }
 
@@ -92,21 +81,15 @@ impl QueryPool {
         let longest = self.limits.timeout;
         let timeout = timeout.unwrap_or(longest).min(longest);
         let deadline = Instant::now() + timeout;
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_MAX {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-            return Err(Problem::unavailable(format!(
-                "{WAITING_MAX} queries are waiting already"
-            )));
-        }
-        let waiting = Waiting(&self.waiting);
-        let permit =
-            tokio::time::timeout_at(deadline.into(), Arc::clone(&self.running).acquire_owned());
-        let permit = match permit.await {
-            Ok(Ok(permit)) => permit,
-            Ok(Err(_)) => return Err(Problem::unavailable("the server is stopping")),
+        let place = match tokio::time::timeout_at(deadline.into(), self.queue.place()).await {
+            Ok(Ok(place)) => place,
+            Ok(Err(Full)) => {
+                return Err(Problem::unavailable(
+                    "too many queries are waiting already".to_owned(),
+                ));
+            }
             Err(_) => return Err(kittiwake_model::StoreError::TimedOut.into()),
         };
-        drop(waiting);
         let cancel = Cancel::default();
         let mut context = QueryContext::default();
         context.deadline = Some(deadline);
@@ -115,7 +98,7 @@ impl QueryPool {
         let _cancel = CancelOnDrop(cancel);
         let active = Arc::clone(&self.active);
         let work = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
+            let _place = place;
             let _noted = text.map(|(text, now_ms)| active.begin(&text, now_ms));
             query(&context)
         });
@@ -167,7 +150,7 @@ mod tests {
     #[tokio::test]
     async fn time_spent_waiting_counts() {
         let pool = one();
-        let hold = pool.running.clone().acquire_owned().await.unwrap();
+        let hold = pool.queue.place().await.unwrap();
         let answer = pool.run(Some(Duration::from_millis(5)), |_| Ok(())).await;
         assert_eq!(answer.unwrap_err().kind, "timeout");
         drop(hold);

@@ -92,6 +92,12 @@ pub async fn tsdb(State(app): State<App>, request: Request<Body>) -> Result<Resp
         let mut data = cardinality(&all, limit);
         data["headStats"]["numSeries"] = Value::from(stats.series);
         data["headStats"]["chunkCount"] = Value::from(stats.head_samples.div_ceil(120));
+        // An empty head has times that nothing is between.
+        let range = stats
+            .head_range
+            .unwrap_or(TimeRange::new(i64::MAX, i64::MIN));
+        data["headStats"]["minTime"] = Value::from(range.start);
+        data["headStats"]["maxTime"] = Value::from(range.end);
         Ok(data.to_string())
     };
     let data = app.queries.run(None, find).await?;
@@ -126,8 +132,6 @@ fn cardinality(all: &[Labels], limit: usize) -> Value {
             "numSeries": all.len(),
             "numLabelPairs": by_pair.len(),
             "chunkCount": 0,
-            "minTime": 0,
-            "maxTime": 0,
         },
         "seriesCountByMetricName": list(&by_name),
         "labelValueCountByLabelName": list(&values),

@@ -123,6 +123,14 @@ pub fn not_found(path: &str) -> Problem {
 
 /// Appends a JSON string.
 pub fn push_json_str(out: &mut String, text: &str) {
+    let is_plain = |b: u8| b >= b' ' && b != b'"' && b != b'\\';
+    // All bytes are looked at, without a branch for each: most texts are plain.
+    if text.bytes().fold(true, |plain, b| plain & is_plain(b)) {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
+        return;
+    }
     // Serialising a string cannot fail.
     out.push_str(&serde_json::to_string(text).unwrap_or_default());
 }
@@ -160,17 +168,27 @@ pub fn push_seconds(out: &mut String, time_ms: i64) {
         out.push('-');
     }
     let ms = time_ms.unsigned_abs();
-    out.push_str(&(ms / 1000).to_string());
+    out.push_str(itoa::Buffer::new().format(ms / 1000));
     if !ms.is_multiple_of(1000) {
         // Writing to a string cannot fail.
         let _ = write!(out, ".{:03}", ms % 1000);
     }
 }
 
+/// Integers below this are doubles without loss.
+const EXACT_MAX: f64 = 1e15;
+const PLAIN_MIN: f64 = 1e-3;
+
 /// Appends a value as Prometheus' JSON has it: shortest digits, an exponent only for the very
 /// large and the very small.
 pub fn push_value(out: &mut String, value: f64) {
-    if value.is_nan() {
+    let size = value.abs();
+    if value == value.trunc() && size < EXACT_MAX && value.to_bits() != (-0.0_f64).to_bits() {
+        out.push_str(itoa::Buffer::new().format(value as i64));
+    } else if (PLAIN_MIN..EXACT_MAX).contains(&size) {
+        // In between it writes no exponent either.
+        out.push_str(zmij::Buffer::new().format_finite(value));
+    } else if value.is_nan() {
         out.push_str("NaN");
     } else if value.is_infinite() {
         out.push_str(if value > 0.0 { "+Inf" } else { "-Inf" });
@@ -191,7 +209,31 @@ pub fn push_value(out: &mut String, value: f64) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn digits_are_the_shortest_that_come_back(bits: u64, whole: i32, places in 0..12) {
+            let decimal = f64::from(whole) / 10_f64.powi(places);
+            for value in [f64::from_bits(bits), decimal, decimal * 1e7] {
+                if !value.is_finite() || !(value == 0.0 || (1e-6..1e21).contains(&value.abs())) {
+                    continue;
+                }
+                let mut out = String::new();
+                push_value(&mut out, value);
+                prop_assert_eq!(out, value.to_string());
+            }
+        }
+
+        #[test]
+        fn texts_are_those_of_serde(text in ".{0,20}") {
+            let mut out = String::new();
+            push_json_str(&mut out, &text);
+            prop_assert_eq!(out, serde_json::to_string(&text).unwrap());
+        }
+    }
 
     #[test]
     fn numbers_as_prometheus_writes_them() {

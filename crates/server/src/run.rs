@@ -22,7 +22,7 @@ use crate::args::Args;
 use crate::cors::Cors;
 use crate::embedded::InProcess;
 use crate::lifecycle;
-use crate::listener::{Listener, tls_acceptor};
+use crate::listener::{Listener, Peer, tls_acceptor};
 use crate::live_config::LiveConfig;
 use crate::pool::Limits;
 use crate::status_api::Nodes;
@@ -49,7 +49,7 @@ async fn serve_on(args: &Args) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
     let address = args.address()?;
-    let retention_ms = args.retention_ms()?;
+    let retention_ms = args.retention.time_ms()?;
     let web = match &args.web_config_file {
         Some(file) => WebConfig::load(file).context("--web.config.file")?,
         None => WebConfig::default(),
@@ -96,7 +96,9 @@ async fn serve_on(args: &Args) -> Result<()> {
         storage.join("metrics"),
         metrics_of::Options {
             retention_ms,
-            retention_bytes: args.size("storage.retention.size", &args.retention_size)?,
+            downsampled_ms: args.retention.downsampled_ms()?,
+            retention_of: args.retention.series_rules()?,
+            retention_bytes: args.retention.size_bytes()?,
             cache_bytes: usize::try_from(args.size("storage.cache.size", &args.cache_size)?)?,
             ..metrics_of::Options::default()
         },
@@ -131,7 +133,7 @@ async fn serve_on(args: &Args) -> Result<()> {
         is_lifecycle_enabled: args.enable_lifecycle,
         is_admin_enabled: args.enable_admin_api,
         lookback_ms: i64::try_from(lookback.as_millis())?,
-        retention: args.retention.clone(),
+        retention: args.retention.time.clone(),
         queries: Limits {
             running_max: args.query_concurrency,
             timeout,
@@ -192,7 +194,8 @@ async fn serve_on(args: &Args) -> Result<()> {
     let router = routes(app, Arc::new(access));
     let listener = Listener::start(listener, tls)?;
     let mut wait = stopped.clone();
-    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
+    let service = router.into_make_service_with_connect_info::<Peer>();
+    let server = axum::serve(listener, service).with_graceful_shutdown(async move {
         // The sender lives as long as the server.
         let _ = wait.wait_for(|stopped| *stopped).await;
     });

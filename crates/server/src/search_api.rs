@@ -1,44 +1,160 @@
-//! `/api/search`: Kittiwake's own search over all logs, newest first, page by page.
+//! `/api/search`: Kittiwake's own search over all logs, newest first, page by page. Its
+//! language is that of [`kittiwake_logql::search`]; `openapi.json` beside this file describes it.
+
+mod context;
+mod counts;
+mod entries;
+mod stream;
+mod tail;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::{HeaderMap, header};
 use axum::response::Response;
 use kittiwake_logql as logql;
-use kittiwake_model::{EntryBatch, EntryId, LogStore as _, Scan, SeriesHash, TimeRange};
+use kittiwake_logql::search::Search;
+use kittiwake_model::{EntryBatch, EntryId, LogStore, QueryContext, Scan, StoreError, TimeRange};
+
+pub use context::context;
+pub use tail::tail;
 
 use crate::app::App;
 use crate::loki_api;
 use crate::params::Params;
 use crate::prometheus_api::params;
-use crate::reply::{Problem, json, push_json_labels, push_json_str};
+use crate::reply::{Problem, json, push_json_str};
+use counts::Counts;
+use entries::{push_entry, read_id, write_id};
 
-/// `/api/search`: words in `query`, `start` and `end` (the end is not included), `limit`,
-/// `selector` (`{container="web"}`), `direction`, and `cursor` from the page before.
-pub async fn search(State(app): State<App>, request: Request<Body>) -> Result<Response, Problem> {
-    let params = params(request).await?;
-    let scan = scan_of(&app, &params)?;
-    let limit = scan.limit;
-    let store = app.logs.clone();
-    let find = move |context: &_| {
-        let mut cursor = store.scan(&scan, context)?;
-        let (mut batch, mut count, mut last) = (EntryBatch::default(), 0, None);
-        let mut out = String::from(r#"{"entries":["#);
+/// What a request looks for.
+#[derive(Debug, Clone)]
+struct Wanted {
+    search: Search,
+    /// Whether what the store finds must be looked at again.
+    is_partial: bool,
+    /// Without limit.
+    scan: Scan,
+}
+
+impl Wanted {
+    fn new(app: &App, params: &Params) -> Result<Self, Problem> {
+        let invalid = |name: &str, why: &dyn std::fmt::Display| {
+            Problem::bad_data(format!("invalid parameter {name:?}: {why}"))
+        };
+        let search = Search::parse(params.get("query").unwrap_or(""))
+            .map_err(|error| invalid("query", &error))?;
+        let selector = match params.get("selector") {
+            None => Vec::new(),
+            Some(text) if text.trim() == "{}" => Vec::new(),
+            Some(text) => {
+                logql::parse_selector(text).map_err(|error| invalid("selector", &error))?
+            }
+        };
+        let end = params.time_ns("end")?.map_or_else(
+            || app.now_ns().saturating_add(60_000_000_000),
+            |end| end.saturating_sub(1),
+        );
+        let start = params.time_ns("start")?.unwrap_or(i64::MIN);
+        if end < start.saturating_sub(1) {
+            return Err(invalid("end", &"it must not be before \"start\""));
+        }
+        let read_cursor = |text: &str| {
+            let why = format!("{text:?} did not come from an answer");
+            read_id(text).ok_or_else(|| invalid("cursor", &why))
+        };
+        let (filters, is_all) = search.filters();
+        let scan = Scan {
+            filters,
+            after: params.get("cursor").map(read_cursor).transpose()?,
+            ..Scan::new(
+                selector,
+                TimeRange::new(start, end),
+                loki_api::direction(params)?,
+            )
+        };
+        Ok(Self {
+            search,
+            is_partial: !is_all,
+            scan,
+        })
+    }
+
+    /// Gives each entry that is found to a visitor, which says whether to go on.
+    fn each(
+        &self,
+        store: &dyn LogStore,
+        scan: &Scan,
+        context: &QueryContext,
+        mut visit: impl FnMut(&EntryBatch, usize) -> bool,
+    ) -> Result<(), StoreError> {
+        let mut cursor = store.scan(scan, context)?;
+        let mut batch = EntryBatch::default();
         while cursor.next_batch(&mut batch)? {
+            context.check()?;
             for index in 0..batch.len() {
+                if self.finds(&batch, index) && !visit(&batch, index) {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an entry that the store found is one.
+    fn finds(&self, batch: &EntryBatch, index: usize) -> bool {
+        let accepts = || {
+            self.search
+                .accepts(batch.labels(index), &batch.entries[index])
+        };
+        !self.is_partial || accepts()
+    }
+
+    /// The scan of one page.
+    fn page(&self, limit: usize) -> Scan {
+        let mut scan = self.scan.clone();
+        if !self.is_partial {
+            scan.limit = limit;
+        }
+        scan
+    }
+}
+
+/// `/api/search`: what is looked for in `query`, `start` and `end` (the end is not included),
+/// `limit`, `selector` (`{container="web"}`), `direction`, and `cursor` from the page before.
+/// With `histogram` or `facet` all that is found is counted, too. `Accept:
+/// application/x-ndjson` gives an entry a line as they are found, however many.
+pub async fn search(State(app): State<App>, request: Request<Body>) -> Result<Response, Problem> {
+    let is_streamed = wants_lines(request.headers());
+    let params = params(request).await?;
+    let wanted = Wanted::new(&app, &params)?;
+    if is_streamed {
+        return stream::streamed(&app, wanted, &params);
+    }
+    let limit = loki_api::limit(&params)?;
+    let counts = Counts::new(&params, &wanted.scan)?;
+    let store = app.logs.clone();
+    let find = move |context: &QueryContext| {
+        let (mut count, mut last) = (0, None);
+        let mut out = String::from(r#"{"entries":["#);
+        wanted.each(
+            store.as_ref(),
+            &wanted.page(limit),
+            context,
+            |batch, index| {
                 if count > 0 {
                     out.push(',');
                 }
                 count += 1;
-                let id = batch.id(index);
-                push_entry(&mut out, &batch, index, id);
-                last = Some(id);
-            }
-        }
-        out.push_str("],\"cursor\":");
-        // A page that is not full is the last one.
-        match last.filter(|_| count == limit) {
-            Some(id) => push_json_str(&mut out, &write_id(id)),
-            None => out.push_str("null"),
+                push_entry(&mut out, batch, index, Some(&wanted.search));
+                last = Some(batch.id(index));
+                count < limit
+            },
+        )?;
+        out.push_str("],");
+        push_cursor(&mut out, last.filter(|_| count == limit));
+        if let Some(mut counts) = counts {
+            counts.count(&wanted, store.as_ref(), context)?;
+            counts.push(&mut out);
         }
         out.push('}');
         Ok(out)
@@ -46,96 +162,22 @@ pub async fn search(State(app): State<App>, request: Request<Body>) -> Result<Re
     Ok(json(app.queries.run(None, find).await?))
 }
 
-fn scan_of(app: &App, params: &Params) -> Result<Scan, Problem> {
-    let filters = logql::search::parse(params.get("query").unwrap_or(""))
-        .map_err(|e| Problem::bad_data(format!("invalid parameter \"query\": {e}")))?;
-    let selector = match params.get("selector") {
-        None => Vec::new(),
-        Some(text) if text.trim() == "{}" => Vec::new(),
-        Some(text) => logql::parse_selector(text)
-            .map_err(|e| Problem::bad_data(format!("invalid parameter \"selector\": {e}")))?,
-    };
-    let end = params.time_ns("end")?.map_or_else(
-        || app.now_ns().saturating_add(60_000_000_000),
-        |end| end.saturating_sub(1),
-    );
-    let start = params.time_ns("start")?.unwrap_or(i64::MIN);
-    if end < start.saturating_sub(1) {
-        return Err(Problem::bad_data(
-            "invalid parameter \"end\": it must not be before \"start\"",
-        ));
+/// A page that is not full is the last one.
+fn push_cursor(out: &mut String, next: Option<EntryId>) {
+    out.push_str("\"cursor\":");
+    match next {
+        Some(id) => push_json_str(out, &write_id(id)),
+        None => out.push_str("null"),
     }
-    let after = params
-        .get("cursor")
-        .map(|text| {
-            read_id(text).ok_or_else(|| {
-                Problem::bad_data(format!(
-                    "invalid parameter \"cursor\": {text:?} did not come from an answer"
-                ))
-            })
-        })
-        .transpose()?;
-    Ok(Scan {
-        filters,
-        after,
-        limit: loki_api::limit(params)?,
-        ..Scan::new(
-            selector,
-            TimeRange::new(start, end),
-            loki_api::direction(params)?,
-        )
-    })
 }
 
-fn push_entry(out: &mut String, batch: &EntryBatch, index: usize, id: EntryId) {
-    let entry = &batch.entries[index];
-    out.push_str(r#"{"time":""#);
-    out.push_str(&entry.time_ns.to_string());
-    out.push_str(r#"","line":"#);
-    push_json_str(out, &entry.line);
-    out.push_str(r#","labels":"#);
-    push_json_labels(out, batch.labels(index));
-    if !entry.metadata.is_empty() {
-        out.push_str(r#","metadata":"#);
-        push_json_labels(out, &entry.metadata);
-    }
-    out.push_str(r#","id":"#);
-    push_json_str(out, &write_id(id));
-    out.push('}');
+fn wants_lines(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter();
+    let mut accepted = accepted.filter_map(|value| value.to_str().ok());
+    accepted.any(|value| value.contains("application/x-ndjson"))
 }
 
-fn write_id(id: EntryId) -> String {
-    format!("{}-{:032x}-{}", id.time_ns, id.stream.0, id.ordinal)
-}
-
-fn read_id(text: &str) -> Option<EntryId> {
-    let mut from_end = text.rsplitn(3, '-');
-    let ordinal = from_end.next()?.parse().ok()?;
-    let stream = u128::from_str_radix(from_end.next()?, 16).ok()?;
-    let time_ns = from_end.next()?.parse().ok()?;
-    Some(EntryId {
-        time_ns,
-        stream: SeriesHash(stream),
-        ordinal,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_come_back() {
-        for time_ns in [0, -5, i64::MAX] {
-            let id = EntryId {
-                time_ns,
-                stream: SeriesHash(0xab),
-                ordinal: 3,
-            };
-            assert_eq!(read_id(&write_id(id)), Some(id));
-        }
-        for bad in ["", "1", "1-2", "x-2-3", "1-z-3"] {
-            assert_eq!(read_id(bad), None, "{bad}");
-        }
-    }
+/// `/api/search/openapi.json`: the description of this API.
+pub async fn openapi() -> Response {
+    json(include_str!("search_api/openapi.json").to_owned())
 }

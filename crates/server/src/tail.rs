@@ -19,13 +19,13 @@ use crate::reply::Problem;
 /// Tails at once.
 const TAILS_MAX: usize = 256;
 /// How often arrivals are looked for.
-const POLL: Duration = Duration::from_millis(100);
+pub(crate) const POLL: Duration = Duration::from_millis(100);
 /// An idle connection is pinged after this time, so that a dead one is noticed.
-const PING: Duration = Duration::from_secs(30);
+pub(crate) const PING: Duration = Duration::from_secs(30);
 /// Lines that one tail holds back at most.
 const HELD_MAX: usize = 10_000;
 /// A client that does not read for so long is let go.
-const SEND_TIMEOUT: Duration = Duration::from_secs(20);
+pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// `/loki/api/v1/tail`
 pub async fn tail(State(app): State<App>, request: Request) -> Result<Response, LokiProblem> {
@@ -45,11 +45,7 @@ pub async fn tail(State(app): State<App>, request: Request) -> Result<Response, 
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &())
         .await
         .map_err(|e| Problem::bad_data(format!("tail needs a WebSocket: {e}")))?;
-    let place = app
-        .tails
-        .clone()
-        .try_acquire_owned()
-        .map_err(|_| Problem::unavailable(format!("{TAILS_MAX} tails are open already")))?;
+    let place = place(&app)?;
     Ok(upgrade.on_upgrade(move |socket| async move {
         let _place = place;
         // The client has gone, or the server stops: nothing is left to tell.
@@ -67,6 +63,12 @@ pub async fn tail(State(app): State<App>, request: Request) -> Result<Response, 
 /// Places for tails.
 pub fn places() -> std::sync::Arc<tokio::sync::Semaphore> {
     std::sync::Arc::new(tokio::sync::Semaphore::new(TAILS_MAX))
+}
+
+/// A place for one more.
+pub(crate) fn place(app: &App) -> Result<tokio::sync::OwnedSemaphorePermit, Problem> {
+    let taken = app.tails.clone().try_acquire_owned();
+    taken.map_err(|_| Problem::unavailable(format!("{TAILS_MAX} tails are open already")))
 }
 
 /// What a client follows, and how.
@@ -231,7 +233,7 @@ fn message(found: Found, passed_over: u64, by_category: bool) -> String {
     let mut streams = logql::group(found.into_iter().map(|(_, shown)| shown));
     let mut out = String::from("{");
     if by_category {
-        streams = by_stream(streams);
+        streams = by_stream(streams, Direction::Forward);
         out.push_str(r#""encodingFlags":["categorize-labels"],"#);
     }
     out.push_str(r#""streams":["#);

@@ -10,7 +10,7 @@ use clap::Subcommand;
 use kittiwake_env::{RealClock, RealFs, SystemRng};
 use kittiwake_model::TimeRange;
 use kittiwake_promql as promql;
-use kittiwake_tsdb::{Moved, Options, Store};
+use kittiwake_tsdb::{Moved, Options, Store, block_kind};
 use kittiwake_wire::time;
 
 use crate::args::Args;
@@ -99,13 +99,13 @@ pub fn run(args: &Args, command: &TsdbCommand) -> Result<()> {
 
 fn list(store: &Store) -> Result<()> {
     say(
-        "block             level  from                      to                        series     samples    bytes",
+        "block             holds      level  from                      to                        series     samples    bytes",
     )?;
     for (meta, block) in store.blocks() {
+        let (kind, level) = block_kind(meta.level);
         say(&format!(
-            "{:016x}  {:<5}  {:<24}  {:<24}  {:<9}  {:<9}  {}",
+            "{:016x}  {kind:<9}  {level:<5}  {:<24}  {:<24}  {:<9}  {:<9}  {}",
             meta.id,
-            meta.level,
             when(meta.start),
             when(meta.end),
             block.select(&[], TimeRange::ALL)?.len(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::builtin;
-use crate::parse::{Node, Operand, Pipeline, Template};
+use crate::parse::{Call, Node, Operand, Pipeline, Template};
 use crate::{Functions, Value};
 
 /// What a rendering may cost.
@@ -29,8 +29,38 @@ const CALLS_MAX: usize = 100;
 
 /// Why a rendering ended early.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct RenderError(String);
+#[error("{message}")]
+pub struct RenderError {
+    /// The line, the column and the text of the call that failed, if it was one.
+    call: Option<(usize, usize, String)>,
+    message: String,
+}
+
+fn failed(message: String) -> RenderError {
+    RenderError {
+        call: None,
+        message,
+    }
+}
+
+impl RenderError {
+    /// The error of a template of a name, in Go's words.
+    pub fn told(&self, name: &str) -> String {
+        let message = &self.message;
+        match &self.call {
+            Some((line, column, text)) => format!(
+                "template: {name}:{line}:{column}: executing {name:?} at <{text}>: {message}"
+            ),
+            None => format!("template: {name}: {message}"),
+        }
+    }
+
+    fn at(mut self, call: &Call) -> Self {
+        let place = || (call.line, call.column, call.text.clone());
+        self.call.get_or_insert_with(place);
+        self
+    }
+}
 
 type Done<T> = Result<T, RenderError>;
 
@@ -80,13 +110,13 @@ impl Renderer<'_> {
         self.steps_left = self
             .steps_left
             .checked_sub(1)
-            .ok_or_else(|| RenderError("the template takes too many steps".to_owned()))?;
+            .ok_or_else(|| failed("the template takes too many steps".to_owned()))?;
         Ok(())
     }
 
     fn write(&mut self, text: &str) -> Done<()> {
         if self.out.len() + text.len() > self.output_bytes_max {
-            return Err(RenderError("the template's output is too long".to_owned()));
+            return Err(failed("the template's output is too long".to_owned()));
         }
         self.out.push_str(text);
         Ok(())
@@ -152,9 +182,9 @@ impl Renderer<'_> {
         let nodes = template
             .named
             .get(name)
-            .ok_or_else(|| RenderError(format!("template {name:?} not defined")))?;
+            .ok_or_else(|| failed(format!("template {name:?} not defined")))?;
         if self.calls >= CALLS_MAX {
-            return Err(RenderError("exceeded maximum template depth".to_owned()));
+            return Err(failed("exceeded maximum template depth".to_owned()));
         }
         self.calls += 1;
         let outer = std::mem::replace(&mut self.variables, vec![("$".to_owned(), value.clone())]);
@@ -193,7 +223,7 @@ impl Renderer<'_> {
                     .collect()
             }
             other => {
-                return Err(RenderError(format!("range can't iterate over {other}")));
+                return Err(failed(format!("range can't iterate over {other}")));
             }
         };
         if items.is_empty() {
@@ -249,28 +279,30 @@ impl Renderer<'_> {
         let Some((first, rest)) = command.split_first() else {
             return Ok(Value::Nil);
         };
-        let Operand::Function(name) = first else {
+        let Operand::Function(call) = first else {
             if !rest.is_empty() || last.is_some() {
                 let what = match first {
                     Operand::Constant(value) => builtin::shown(value),
                     Operand::Field(names) => format!("field {}", names.join(".")),
                     _ => "value".to_owned(),
                 };
-                return Err(RenderError(format!(
+                return Err(failed(format!(
                     "can't give argument to non-function {what}"
                 )));
             }
             return self.operand(first, dot);
         };
+        let name = &call.name;
         if name == "and" || name == "or" {
-            return self.and_or(name == "or", rest, dot, last);
+            let found = self.and_or(name == "or", rest, dot, last);
+            return found.map_err(|e| e.at(call));
         }
         let mut arguments = Vec::with_capacity(rest.len() + 1);
         for operand in rest {
             arguments.push(self.operand(operand, dot)?);
         }
         arguments.extend(last);
-        self.call(name, &arguments)
+        self.call(name, &arguments).map_err(|e| e.at(call))
     }
 
     fn call(&mut self, name: &str, arguments: &[Value]) -> Done<Value> {
@@ -279,13 +311,19 @@ impl Renderer<'_> {
         } else {
             builtin::call(name, arguments)
         };
-        let value = value.map_err(|e| RenderError(format!("error calling {name}: {e}")))?;
+        let value = value.map_err(|e| {
+            // Arguments that do not fit are noticed before the call.
+            let is_before = e.starts_with("wrong ");
+            failed(if is_before {
+                e
+            } else {
+                format!("error calling {name}: {e}")
+            })
+        })?;
         if let Value::Text(text) = &value
             && text.len() > self.output_bytes_max
         {
-            return Err(RenderError(format!(
-                "error calling {name}: too long a text"
-            )));
+            return Err(failed(format!("error calling {name}: too long a text")));
         }
         Ok(value)
     }
@@ -309,7 +347,7 @@ impl Renderer<'_> {
         let found = last.or(found);
         found.ok_or_else(|| {
             let name = if is_or { "or" } else { "and" };
-            RenderError(format!(
+            failed(format!(
                 "wrong number of args for {name}: want at least 1 got 0"
             ))
         })
@@ -324,7 +362,7 @@ impl Renderer<'_> {
                 let value = self.variables.iter().rev().find(|(n, _)| n == name);
                 fields(value.map(|(_, v)| v.clone()).unwrap_or_default(), names)
             }
-            Operand::Function(name) => self.call(name, &[]),
+            Operand::Function(call) => self.call(&call.name, &[]).map_err(|e| e.at(call)),
             Operand::Nested(pipeline, names) => {
                 let scope = self.variables.len();
                 let value = self.pipeline(pipeline, dot);
@@ -347,10 +385,10 @@ fn fields(mut value: Value, names: &[String]) -> Done<Value> {
                 }
             }
             Value::Nil => {
-                return Err(RenderError(format!("nil data; no entry for key {name:?}")));
+                return Err(failed(format!("nil data; no entry for key {name:?}")));
             }
             other => {
-                return Err(RenderError(format!(
+                return Err(failed(format!(
                     "can't evaluate field {name} in type {}",
                     other.type_name()
                 )));

@@ -31,7 +31,7 @@ pub(crate) enum Token {
     Space,
 }
 
-/// The tokens of a template, each with its line.
+/// The tokens of a template, each with the byte at which it starts.
 pub(crate) fn tokens(source: &str) -> Result<Vec<(usize, Token)>, ParseError> {
     let mut lexer = Lexer {
         source,
@@ -61,6 +61,11 @@ pub(crate) fn tokens(source: &str) -> Result<Vec<(usize, Token)>, ParseError> {
     }
 }
 
+/// The line of a byte, from 1.
+pub(crate) fn line_of(source: &str, at: usize) -> usize {
+    source[..at].matches('\n').count() + 1
+}
+
 fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\r' | '\n')
 }
@@ -73,7 +78,7 @@ struct Lexer<'a> {
 
 impl Lexer<'_> {
     fn line(&self) -> usize {
-        self.source[..self.at].matches('\n').count() + 1
+        line_of(self.source, self.at)
     }
 
     fn error(&self, message: impl Into<String>) -> ParseError {
@@ -85,14 +90,12 @@ impl Lexer<'_> {
 
     fn push_plain(&mut self, text: &str) {
         if !text.is_empty() {
-            let line = self.line();
-            self.tokens.push((line, Token::Plain(text.to_owned())));
+            self.tokens.push((self.at, Token::Plain(text.to_owned())));
         }
     }
 
     fn push(&mut self, token: Token, len: usize) {
-        let line = self.line();
-        self.tokens.push((line, token));
+        self.tokens.push((self.at, token));
         self.at += len;
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::builtin;
-use crate::lexer::{Token, tokens};
+use crate::lexer::{Token, line_of, tokens};
 use crate::{Functions, Value};
 
 /// Bytes of a template at most.
@@ -55,9 +55,34 @@ pub(crate) enum Operand {
     Field(Vec<String>),
     /// `$x.a`
     Variable(String, Vec<String>),
-    Function(String),
+    Function(Call),
     /// `(…).a`
     Nested(Box<Pipeline>, Vec<String>),
+}
+
+/// The name of a function that is called, and what an error says of the place.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    pub(crate) name: String,
+    /// From 1.
+    pub(crate) line: usize,
+    /// In bytes, from 0 on the first line and from 1 on others, as Go counts.
+    pub(crate) column: usize,
+    /// The call as it is written.
+    pub(crate) text: String,
+}
+
+impl Call {
+    fn new(name: &str, source: &str, start: usize, end: usize) -> Self {
+        let text = source[start..end].trim();
+        let line_start = source[..start].rfind('\n');
+        Self {
+            name: name.to_owned(),
+            line: line_of(source, start),
+            column: line_start.map_or(start, |newline| start - newline),
+            text: text.to_owned(),
+        }
+    }
 }
 
 impl Template {
@@ -68,6 +93,7 @@ impl Template {
             return Err(ParseError { line: 1, message });
         }
         let mut parser = Parser {
+            source,
             tokens: tokens(source)?,
             at: 0,
             functions,
@@ -155,6 +181,7 @@ enum Stop {
 }
 
 struct Parser<'a> {
+    source: &'a str,
     tokens: Vec<(usize, Token)>,
     at: usize,
     functions: &'a dyn Functions,
@@ -168,9 +195,18 @@ impl Parser<'_> {
     fn error(&self, message: impl Into<String>) -> ParseError {
         let at = self.at.min(self.tokens.len().saturating_sub(1));
         ParseError {
-            line: self.tokens.get(at).map_or(1, |(line, _)| *line),
+            line: self
+                .tokens
+                .get(at)
+                .map_or(1, |(at, _)| line_of(self.source, *at)),
             message: message.into(),
         }
+    }
+
+    /// Where the next token starts.
+    fn place(&self) -> usize {
+        let next = self.tokens.get(self.at);
+        next.map_or(self.source.len(), |(start, _)| *start)
     }
 
     fn peek(&self) -> Option<&Token> {
@@ -409,12 +445,18 @@ impl Parser<'_> {
 
     fn command(&mut self, depth: usize) -> Result<Vec<Operand>, ParseError> {
         let mut operands = Vec::new();
+        self.space();
+        let start = self.place();
         loop {
             self.space();
-            match self.operand(depth)? {
-                Some(operand) => operands.push(operand),
-                None => return Ok(operands),
-            }
+            let Some(operand) = self.operand(depth)? else {
+                let end = self.place();
+                if let Some(Operand::Function(call)) = operands.first_mut() {
+                    *call = Call::new(&call.name, self.source, start, end);
+                }
+                return Ok(operands);
+            };
+            operands.push(operand);
             if !matches!(
                 self.peek(),
                 Some(Token::Space | Token::Pipe | Token::Close | Token::CloseBracket)
@@ -452,7 +494,9 @@ impl Parser<'_> {
                 "false" => Operand::Constant(Value::Bool(false)),
                 "nil" => Operand::Constant(Value::Nil),
                 _ if builtin::is_builtin(&word) || self.functions.has(&word) => {
-                    Operand::Function(word)
+                    let start = self.place();
+                    let end = start + word.len();
+                    Operand::Function(Call::new(&word, self.source, start, end))
                 }
                 _ => return Err(self.error(format!("function {word:?} not defined"))),
             },

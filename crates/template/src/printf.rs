@@ -233,7 +233,8 @@ pub(crate) fn general(number: f64, precision: Option<usize>) -> String {
             .split_once('e')
             .and_then(|(_, power)| power.parse::<i32>().ok())
             .unwrap_or(0);
-        return if (-4..21).contains(&power) {
+        // As with six digits, also where more are shown.
+        return if (-4..6).contains(&power) {
             number.to_string()
         } else {
             exponent(&format!("{number:e}"))

@@ -9,6 +9,7 @@ use kittiwake_model::{Matcher, TimeRange};
 
 use crate::block::Block;
 use crate::store::{MANIFEST, OpenError, Store};
+use crate::tiers::{Aggregate, RESOLUTIONS_MS, Tier};
 use crate::tombstones::{self, Tombstone};
 
 /// How far a retention of some series moves before blocks are looked at again, in ms.
@@ -92,20 +93,59 @@ impl Store {
 
     /// Lets go of what is older than the retention, or more than may be kept.
     pub(crate) fn expire(&self) -> Result<(), OpenError> {
+        while self.downsample_expired()? {}
         self.remove_expired()?;
         self.expire_some()
     }
 
-    /// Removes blocks that hold only samples older than the retention, and the oldest ones
-    /// when all together are too large.
-    fn remove_expired(&self) -> Result<(), OpenError> {
-        let before = match self.options.retention_ms {
-            0 => i64::MIN,
-            retention => self.clock.now_ms().saturating_sub(retention),
+    /// For how long a tier, or samples as they came, are kept, in ms; `None` is for good.
+    pub(crate) fn kept_ms(&self, tier: Option<Tier>) -> Option<i64> {
+        // Who keeps all samples also keeps what was left of some before.
+        let is_limited = self.options.retention_ms > 0;
+        is_limited.then(|| match tier {
+            None => self.options.retention_ms,
+            Some(tier) => self.options.downsampled_ms[tier.step],
+        })
+    }
+
+    /// Before this time the blocks of a tier, or of samples as they came, have expired.
+    fn expired_before(&self, tier: Option<Tier>) -> i64 {
+        let kept_ms = self.kept_ms(tier);
+        kept_ms.map_or(i64::MIN, |kept_ms| {
+            self.clock.now_ms().saturating_sub(kept_ms)
+        })
+    }
+
+    /// Replaces a block that has expired by what the next tier keeps of it. `false`: there is
+    /// none, or no tier keeps anything so old.
+    fn downsample_expired(&self) -> Result<bool, OpenError> {
+        let mut manifest = self.manifest.lock();
+        let due = manifest.files.iter().find_map(|meta| {
+            let tier = Tier::of(meta.level);
+            if meta.end >= self.expired_before(tier) {
+                return None;
+            }
+            let coarser = tier.map_or(0, |t| t.step + 1)..RESOLUTIONS_MS.len();
+            let keeps = |step: &usize| {
+                let aggregate = Aggregate::Points;
+                let step = *step;
+                meta.end >= self.expired_before(Some(Tier { step, aggregate }))
+            };
+            Some((*meta, coarser.into_iter().find(keeps)?))
+        });
+        let Some((meta, step)) = due else {
+            return Ok(false);
         };
+        self.downsample(&mut manifest, meta, step)?;
+        Ok(true)
+    }
+
+    /// Removes blocks that have expired, and the oldest ones when all together are too large.
+    fn remove_expired(&self) -> Result<(), OpenError> {
         let mut manifest = self.manifest.lock();
         let mut expired: Vec<FileMeta> = Vec::new();
-        expired.extend(manifest.files.iter().filter(|b| b.end < before));
+        let is_expired = |b: &&FileMeta| b.end < self.expired_before(Tier::of(b.level));
+        expired.extend(manifest.files.iter().filter(is_expired));
         if self.options.retention_bytes > 0 {
             let sizes: Vec<(FileMeta, u64)> = {
                 let state = self.state.read();

@@ -3,11 +3,12 @@
 //! There are two generations: what is used moves to the young one, and when that is full the
 //! old one goes. So nothing is counted or linked per use, and the bound always holds.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use hashbrown::HashTable;
 use parking_lot::Mutex;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// A block's name in the cache, what kind of part of it, and which.
 pub(crate) type Key = (u64, u8, u32);
@@ -16,27 +17,45 @@ pub(crate) type Key = (u64, u8, u32);
 pub(crate) struct Cache<V> {
     generations: Mutex<Generations<V>>,
     bytes_max: usize,
+    /// Of the hashes that parts of blocks are compared by.
+    key: u64,
     next_block: AtomicU64,
 }
 
 #[derive(Debug)]
 struct Generations<V> {
-    young: HashMap<Key, (V, usize)>,
-    old: HashMap<Key, (V, usize)>,
+    young: HashTable<Held<V>>,
+    old: HashTable<Held<V>>,
     young_bytes: usize,
     old_bytes: usize,
 }
 
+#[derive(Debug)]
+struct Held<V> {
+    key: Key,
+    value: V,
+    bytes: usize,
+}
+
+fn hash_of(key: Key) -> u64 {
+    // Blocks are named by the program, so nobody can choose what collides.
+    xxh3_64_with_seed(
+        &key.0.to_le_bytes(),
+        u64::from(key.1) << 32 | u64::from(key.2),
+    )
+}
+
 impl<V: Clone> Cache<V> {
-    pub(crate) fn new(bytes_max: usize) -> Arc<Self> {
+    pub(crate) fn new(bytes_max: usize, key: u64) -> Arc<Self> {
         Arc::new(Self {
             generations: Mutex::new(Generations {
-                young: HashMap::new(),
-                old: HashMap::new(),
+                young: HashTable::new(),
+                old: HashTable::new(),
                 young_bytes: 0,
                 old_bytes: 0,
             }),
             bytes_max,
+            key,
             next_block: AtomicU64::new(0),
         })
     }
@@ -48,26 +67,39 @@ impl<V: Clone> Cache<V> {
 
     pub(crate) fn get(&self, key: Key) -> Option<V> {
         let mut generations = self.generations.lock();
-        if let Some((value, _)) = generations.young.get(&key) {
-            return Some(value.clone());
+        let hash = hash_of(key);
+        if let Some(held) = generations.young.find(hash, |h| h.key == key) {
+            return Some(held.value.clone());
         }
-        let (value, bytes) = generations.old.remove(&key)?;
-        generations.old_bytes -= bytes;
-        generations.put(key, value.clone(), bytes, self.bytes_max);
+        let entry = generations.old.find_entry(hash, |h| h.key == key).ok()?;
+        let (held, _) = entry.remove();
+        generations.old_bytes -= held.bytes;
+        let value = held.value.clone();
+        generations.put(held, self.bytes_max);
         Some(value)
     }
 
     pub(crate) fn put(&self, key: Key, value: V, bytes: usize) {
         let mut generations = self.generations.lock();
-        generations.put(key, value, bytes, self.bytes_max);
+        generations.put(Held { key, value, bytes }, self.bytes_max);
+    }
+
+    /// The key of hashes that are to be equal in all blocks that share this cache.
+    pub(crate) fn key(&self) -> u64 {
+        self.key
+    }
+
+    /// Bytes that are held at most.
+    pub(crate) fn bytes_max(&self) -> usize {
+        self.bytes_max
     }
 
     /// Lets go of all parts of a block.
     pub(crate) fn forget(&self, block: u64) {
         let mut generations = self.generations.lock();
-        generations.old.retain(|key, _| key.0 != block);
-        generations.young.retain(|key, _| key.0 != block);
-        let sum = |parts: &HashMap<Key, (V, usize)>| parts.values().map(|p| p.1).sum();
+        generations.old.retain(|h| h.key.0 != block);
+        generations.young.retain(|h| h.key.0 != block);
+        let sum = |parts: &HashTable<Held<V>>| parts.iter().map(|h| h.bytes).sum();
         generations.young_bytes = sum(&generations.young);
         generations.old_bytes = sum(&generations.old);
     }
@@ -80,7 +112,8 @@ impl<V: Clone> Cache<V> {
 }
 
 impl<V> Generations<V> {
-    fn put(&mut self, key: Key, value: V, bytes: usize, bytes_max: usize) {
+    fn put(&mut self, held: Held<V>, bytes_max: usize) {
+        let (key, bytes) = (held.key, held.bytes);
         // What is larger than all is used once and read again.
         if bytes > bytes_max {
             return;
@@ -89,10 +122,14 @@ impl<V> Generations<V> {
             self.old = std::mem::take(&mut self.young);
             self.old_bytes = std::mem::take(&mut self.young_bytes);
         }
-        if let Some((_, before)) = self.young.insert(key, (value, bytes)) {
-            self.young_bytes -= before;
-        }
         self.young_bytes += bytes;
+        let hash = hash_of(key);
+        if let Some(there) = self.young.find_mut(hash, |h| h.key == key) {
+            self.young_bytes -= there.bytes;
+            *there = held;
+        } else {
+            self.young.insert_unique(hash, held, |h| hash_of(h.key));
+        }
         // A single part may take more than half.
         if self.young_bytes + self.old_bytes > bytes_max {
             self.old.clear();
@@ -107,7 +144,7 @@ mod tests {
 
     #[test]
     fn the_bound_holds_and_what_is_used_stays() {
-        let cache = Cache::new(100);
+        let cache = Cache::new(100, 1);
         for part in 0..1000 {
             cache.put((0, 0, part), part, 10);
             assert!(cache.bytes() <= 100);

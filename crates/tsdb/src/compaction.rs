@@ -6,9 +6,10 @@ use std::sync::Arc;
 use kittiwake_env::Fs;
 use kittiwake_model::{Columns, TimeRange};
 
-use crate::block::{Block, BlockError, BlockWriter, Scratch};
+use crate::block::{Block, BlockError, BlockWriter, Scratch, Wanted};
 use crate::dictionary::{DictionaryBuilder, NAMELESS};
 use crate::select::append_merged;
+use crate::tiers::{self, Tier};
 use crate::tombstones::Tombstone;
 
 /// Samples of a block that compaction still makes.
@@ -25,12 +26,18 @@ pub(crate) struct Merged {
 #[derive(Debug)]
 pub(crate) struct Input {
     pub(crate) block: Arc<Block>,
+    pub(crate) tier: Option<Tier>,
     pub(crate) tombstones: Vec<Tombstone>,
 }
 
 /// Writes a block of all samples of the given ones, the first one's where several have the
-/// same series and time.
-pub(crate) fn merge(fs: &Arc<dyn Fs>, path: &Path, inputs: &[Input]) -> Result<Merged, BlockError> {
+/// same series and time; with a tier, of what that keeps of them.
+pub(crate) fn merge(
+    fs: &Arc<dyn Fs>,
+    path: &Path,
+    inputs: &[Input],
+    tier: Option<Tier>,
+) -> Result<Merged, BlockError> {
     let indexes = inputs
         .iter()
         .map(|i| i.block.index())
@@ -72,9 +79,13 @@ pub(crate) fn merge(fs: &Arc<dyn Fs>, path: &Path, inputs: &[Input]) -> Result<M
             }
             let mut part = Columns::default();
             let (of, index) = (&inputs[input], &indexes[input]);
-            let read = of
-                .block
-                .read_with(index, *series, TimeRange::ALL, &mut scratch, &mut part);
+            let read = of.block.read_with(
+                index,
+                *series,
+                Wanted::all(TimeRange::ALL),
+                &mut scratch,
+                &mut part,
+            );
             if let Err(error) = read {
                 writer.abandon();
                 return Err(error);
@@ -88,6 +99,9 @@ pub(crate) fn merge(fs: &Arc<dyn Fs>, path: &Path, inputs: &[Input]) -> Result<M
             append_merged(&mut merged, part);
             *series += 1;
             *now = ((*series as usize) < index.len()).then(|| key(input, *series));
+        }
+        if let Some(tier) = tier {
+            merged = tiers::reduce(&merged, inputs[0].tier.map(|t| t.aggregate), tier);
         }
         if let Err(error) = writer.add(least.0, least.1, &merged) {
             writer.abandon();

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use hashbrown::HashTable;
 use kittiwake_journal::bytes::{Malformed, Reader, put_bytes, put_uvarint};
 use kittiwake_model::labels::METRIC_NAME;
-use kittiwake_model::{Labels, Matcher};
+use kittiwake_model::{Labels, Matcher, SeriesHasher};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Stands for a metric name that a series does not have.
@@ -24,6 +24,9 @@ pub struct Dictionary {
     pairs: Vec<(u32, u32)>,
     set_ends: Vec<u32>,
     set_pairs: Vec<u32>,
+    /// Of each pair; none before [`Dictionary::hash_pairs`].
+    pair_hashes: Vec<u128>,
+    key: u64,
 }
 
 impl Dictionary {
@@ -47,6 +50,7 @@ impl Dictionary {
         self.text.len()
             + 4 * (self.ends.len() + self.set_ends.len() + self.set_pairs.len())
             + 8 * self.pairs.len()
+            + 16 * self.pair_hashes.len()
     }
 
     /// The pairs of a set, in order of names.
@@ -66,6 +70,24 @@ impl Dictionary {
         let after = self.set(set).skip_while(|(n, _)| *n < METRIC_NAME);
         let name = [(METRIC_NAME, self.text(name))];
         Labels::from_sorted(before.chain(name).chain(after))
+    }
+
+    /// Prepares [`Dictionary::label_hash`].
+    pub(crate) fn hash_pairs(&mut self, key: u64) {
+        let pairs = self
+            .pairs
+            .iter()
+            .map(|(n, v)| (self.text(*n), self.text(*v)));
+        let hash = |(n, v): (&str, &str)| SeriesHasher::pair_hash(key, n.as_bytes(), v.as_bytes());
+        self.pair_hashes = pairs.map(hash).collect();
+        self.key = key;
+    }
+
+    /// A hash of the labels of a series, see [`label_hash`].
+    pub(crate) fn label_hash(&self, name: Option<&str>, set: u32) -> u128 {
+        let pairs = self.set_numbers(set).iter();
+        let pairs = pairs.filter_map(|p| self.pair_hashes.get(*p as usize));
+        label_hash(self.key, name, pairs.copied())
     }
 
     /// The sets that all matchers match; `None` when there is no matcher.
@@ -225,6 +247,17 @@ impl Dictionary {
         }
         Ok(read)
     }
+}
+
+/// By what labels are known within a query: of the metric name and the hashes of the other
+/// pairs in order of names, so that heads and blocks know it without putting labels together.
+pub(crate) fn label_hash(key: u64, name: Option<&str>, rest: impl Iterator<Item = u128>) -> u128 {
+    let mut hasher = SeriesHasher::new(key);
+    rest.for_each(|pair| hasher.fold(pair));
+    if let Some(name) = name {
+        hasher.pair(METRIC_NAME.as_bytes(), name.as_bytes());
+    }
+    hasher.finish().0
 }
 
 /// Collects texts and sets in any order.

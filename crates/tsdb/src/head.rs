@@ -135,6 +135,13 @@ pub(crate) struct Pinned {
     late: u32,
 }
 
+impl Pinned {
+    /// How many samples.
+    pub(crate) fn samples(self) -> usize {
+        (self.in_order + self.late) as usize
+    }
+}
+
 impl Generation {
     /// Appends samples of a request; a reader sees all of them or none.
     pub(crate) fn append(&self, accepted: &[Accepted], columns: &Columns) {

@@ -3,17 +3,20 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use kittiwake_journal::{FileMeta, JournalError, Manifest, Sequence};
 use kittiwake_model::Columns;
+use kittiwake_model::delivery::Deliveries;
+use kittiwake_model::labels::METRIC_NAME;
 
 use crate::block::{Block, BlockWriter};
 use crate::compaction::{self, Input};
 use crate::dictionary::{DictionaryBuilder, NAMELESS};
-use crate::head::Pinned;
-use crate::registry::{NONE, PairRef, SeriesRef};
+use crate::head::{Accepted, Generation, Pinned, Sample};
+use crate::registry::{NONE, PairRef, Registry, SeriesRef};
 use crate::store::{Frozen, MANIFEST, NONE_YET, Newest, OpenError, Placed, State, Store, Writer};
+use crate::tiers::{Aggregate, Tier};
 use crate::wal::{self, Replayed};
 use kittiwake_model::TimeRange;
 
@@ -285,12 +288,12 @@ impl Store {
         (done.dictionary, series)
     }
 
-    /// Blocks to be merged. What they make spans a tenth of the retention at most, so that
-    /// little outlives it.
+    /// Blocks to be merged. What they make spans a tenth of the time for which it is kept at
+    /// most, so that little outlives it.
     pub(crate) fn candidates(&self, manifest: &Manifest) -> Option<std::ops::Range<usize>> {
-        let span_max = match self.options.retention_ms {
-            0 => i64::MAX,
-            retention => retention / 10,
+        let span_max = |level| match self.kept_ms(Tier::of(level)) {
+            None => i64::MAX,
+            Some(kept_ms) => kept_ms / 10,
         };
         manifest.candidates_within(compaction::SAMPLES_MAX, span_max)
     }
@@ -311,25 +314,51 @@ impl Store {
         manifest: &mut Manifest,
         range: std::ops::Range<usize>,
     ) -> Result<(), OpenError> {
+        let files = &manifest.files[range];
+        let inputs: Vec<u64> = files.iter().map(|f| f.id).collect();
+        let level = files.iter().map(|f| f.level).max().unwrap_or(0);
+        let level = level + u32::from(inputs.len() > 1);
+        self.replace(manifest, &inputs, &[(level, None)])
+    }
+
+    /// Replaces a block by those that a tier keeps of it.
+    pub(crate) fn downsample(
+        &self,
+        manifest: &mut Manifest,
+        of: FileMeta,
+        step: usize,
+    ) -> Result<(), OpenError> {
+        let aggregates = match Tier::of(of.level) {
+            Some(tier) => vec![tier.aggregate],
+            None => Aggregate::ALL.to_vec(),
+        };
+        let outputs: Vec<(u32, Option<Tier>)> = aggregates
+            .into_iter()
+            .map(|aggregate| Tier { step, aggregate })
+            .map(|tier| (tier.level(), Some(tier)))
+            .collect();
+        self.replace(manifest, &[of.id], &outputs)
+    }
+
+    /// Writes blocks of given levels, each of all of the inputs, and puts them in their place in
+    /// one step.
+    fn replace(
+        &self,
+        manifest: &mut Manifest,
+        inputs: &[u64],
+        outputs: &[(u32, Option<Tier>)],
+    ) -> Result<(), OpenError> {
         let (inputs, tombstones): (Vec<Placed>, _) = {
             let state = self.state.read();
-            let of = |meta: &FileMeta| state.blocks.iter().find(|b| b.meta.id == meta.id).cloned();
-            let inputs = manifest.files[range.clone()].iter().filter_map(of);
+            let of = |id: &u64| state.blocks.iter().find(|b| b.meta.id == *id).cloned();
+            let inputs = inputs.iter().filter_map(of);
             (inputs.collect(), Arc::clone(&state.tombstones))
         };
-        let level = inputs.iter().map(|b| b.meta.level).max().unwrap_or(0);
-        let mut meta = FileMeta {
-            id: manifest.next_id,
-            level: if inputs.len() > 1 { level + 1 } else { level },
-            rows: 0,
-            start: 0,
-            end: 0,
-        };
-        let path = MANIFEST.file(&self.dir, &meta);
         let parts: Vec<Input> = inputs
             .iter()
             .map(|placed| Input {
                 block: Arc::clone(&placed.block),
+                tier: Tier::of(placed.meta.level),
                 tombstones: tombstones
                     .iter()
                     .filter(|t| t.concerns(placed.meta.id, placed.meta.start, placed.meta.end))
@@ -337,41 +366,58 @@ impl Store {
                     .collect(),
             })
             .collect();
-        let merged = match compaction::merge(&self.fs, &path, &parts) {
-            Ok(merged) => merged,
-            Err(error) => {
-                self.find_damaged(&inputs);
-                return Err(error.into());
-            }
-        };
         let mut next = manifest.clone();
-        next.next_id += 1;
-        let placed = match merged.range {
-            None => {
+        let is_input = |id: u64| inputs.iter().any(|i| i.meta.id == id);
+        let first = next.files.iter().position(|f| is_input(f.id)).unwrap_or(0);
+        next.files.retain(|f| !is_input(f.id));
+        let (mut placed, mut empty) = (Vec::new(), Vec::new());
+        for (level, tier) in outputs {
+            let mut meta = FileMeta {
+                id: next.next_id,
+                level: *level,
+                rows: 0,
+                start: 0,
+                end: 0,
+            };
+            next.next_id += 1;
+            let path = MANIFEST.file(&self.dir, &meta);
+            let merged = match compaction::merge(&self.fs, &path, &parts, *tier) {
+                Ok(merged) => merged,
+                Err(error) => {
+                    self.find_damaged(&inputs);
+                    return Err(error.into());
+                }
+            };
+            let Some(times) = merged.range else {
                 // All of it was deleted.
-                next.files.drain(range);
-                None
-            }
-            Some(times) => {
-                (meta.rows, meta.start, meta.end) = (merged.samples, times.start, times.end);
-                next.files.splice(range, [meta]);
-                let block = Arc::new(Block::open(self.fs.as_ref(), &path, &self.cache)?);
-                Some(Placed { meta, block })
-            }
-        };
+                empty.push(path);
+                continue;
+            };
+            (meta.rows, meta.start, meta.end) = (merged.samples, times.start, times.end);
+            // Blocks of one tier stand together, so that they are merged.
+            let is_of_tier = |f: &FileMeta| Tier::of(f.level) == *tier;
+            let is_of_any = |f: &FileMeta| Tier::of(f.level).is_some();
+            let behind = |at: Option<usize>| at.map(|at| at + 1);
+            let at = match tier {
+                None => first,
+                Some(_) => behind(next.files.iter().rposition(is_of_tier))
+                    .or_else(|| behind(next.files.iter().rposition(is_of_any)))
+                    .unwrap_or(0),
+            };
+            next.files.insert(at, meta);
+            let block = Arc::new(Block::open(self.fs.as_ref(), &path, &self.cache)?);
+            placed.push(Placed { meta, block });
+        }
         next.write(self.fs.as_ref(), &self.dir)?;
-        *manifest = next;
-        let is_empty = placed.is_none();
         {
             let mut state = self.state.write();
-            let is_input = |b: &Placed| inputs.iter().any(|i| i.meta.id == b.meta.id);
-            let first = state.blocks.iter().position(is_input).unwrap_or(0);
-            state.blocks.retain(|b| !is_input(b));
-            if let Some(placed) = placed {
-                state.blocks.insert(first, placed);
-            }
+            let mut blocks = std::mem::take(&mut state.blocks);
+            blocks.extend(placed);
+            let of = |meta: &FileMeta| blocks.iter().find(|b| b.meta.id == meta.id).cloned();
+            state.blocks = next.files.iter().filter_map(of).collect();
         }
-        if is_empty {
+        *manifest = next;
+        for path in empty {
             self.fs.remove(&path)?;
         }
         for input in &inputs {
@@ -412,27 +458,41 @@ impl Store {
         Ok(())
     }
 
-    /// Reads the log from where blocks do not have it. One thread reads and decodes while this
-    /// one applies: nothing can be answered before all is.
+    /// Reads the log from where blocks do not have it. One thread reads and decodes, this one
+    /// makes series known, a third appends samples: nothing can be answered before all is done.
     pub(crate) fn replay(&self) -> Result<(), OpenError> {
         let from = self.manifest.lock().flushed;
         let mut writer = self.writer.lock();
         let mut state = self.state.write();
-        let mut pairs = Pairs::default();
+        let mut known = Known::default();
+        let active = Arc::clone(&state.active);
+        let Writer {
+            newest, deliveries, ..
+        } = &mut *writer;
         std::thread::scope(|scope| {
-            let (sender, frames) = std::sync::mpsc::sync_channel(FRAMES_AHEAD);
+            let (sender, frames) = sync_channel(FRAMES_AHEAD);
             scope.spawn(move || self.decode_log(from, &sender));
+            let (appender, samples) = sync_channel::<Samples>(FRAMES_AHEAD);
+            scope.spawn(move || {
+                for samples in samples {
+                    samples.append(newest, &active);
+                }
+            });
             for frame in frames {
-                self.apply(&mut writer, &mut state, &mut pairs, frame?);
+                let mut frame = frame?;
+                let samples = self.apply(&mut state, &mut known, &mut frame);
+                restore_deliveries(deliveries, frame);
+                // It ends with the channel, not before.
+                let _ = appender.send(samples);
             }
             Ok::<(), OpenError>(())
         })?;
-        for pair in pairs.held {
+        for pair in known.pairs.held {
             if pair != NONE {
                 state.registry.let_go(pair);
             }
         }
-        state.registry.find_free();
+        state.registry.end_restore();
         learn_replayed(&mut writer, &state);
         Ok(())
     }
@@ -470,84 +530,150 @@ impl Store {
         }
     }
 
-    fn apply(
-        &self,
-        writer: &mut Writer,
-        state: &mut State,
-        pairs: &mut Pairs,
-        mut replayed: Replayed,
-    ) {
-        for (number, name, value) in replayed.pairs {
-            let held = state.registry.hold(&name, &value);
-            if let Some(before) = pairs.put(number, held) {
-                state.registry.let_go(before);
+    /// Makes known what a frame introduces, and gives its samples.
+    fn apply(&self, state: &mut State, known: &mut Known, replayed: &mut Replayed) -> Samples {
+        let registry = &mut state.registry;
+        for (number, name, value) in replayed.pairs.drain(..) {
+            let held = registry.hold(&name, &value);
+            if let Some(before) = known.pairs.put(number, held) {
+                registry.let_go(before);
             }
         }
-        let (mut of_series, mut start) = (Vec::new(), 0);
-        for (number, end) in replayed.series {
+        let (mut of_set, mut start) = (Vec::new(), 0);
+        for (number, end) in replayed.sets.drain(..) {
+            let named = &replayed.set_pairs[start..end];
+            start = end;
+            of_set.clear();
+            of_set.extend(named.iter().filter_map(|p| known.pairs.get(*p)));
+            // After damage a pair can be unknown, and then the set is.
+            let is_whole = of_set.len() == named.len();
+            let set = is_whole.then(|| registry.hold_set(&of_set)).flatten();
+            known.sets.put(number, set.unwrap_or(NONE));
+        }
+        let mut others = Vec::new();
+        for (number, name, set) in replayed.members.drain(..) {
+            let held = name.map(|n| known.pairs.get(n));
+            let is_known = held != Some(None);
+            let set = known.sets.get(set).filter(|_| is_known);
+            let series = set.map(|set| (held.flatten(), set));
+            restore(registry, &mut others, number, series);
+        }
+        start = 0;
+        for (number, end) in replayed.series.drain(..) {
             let named = &replayed.series_pairs[start..end];
             start = end;
-            of_series.clear();
-            of_series.extend(named.iter().filter_map(|p| pairs.get(*p)));
-            // After damage a pair can be unknown, and then the series is.
-            let is_whole = of_series.len() == named.len();
-            let before = state.registry.hash(number);
-            if !is_whole || !state.registry.restore(number, &of_series) {
-                state.registry.remove(number);
+            let mut name = None;
+            of_set.clear();
+            for held in named.iter().filter_map(|p| known.pairs.get(*p)) {
+                if registry.pair(held).0 == METRIC_NAME {
+                    name = Some(held);
+                } else {
+                    of_set.push(held);
+                }
             }
-            if before != state.registry.hash(number) {
-                writer.set_newest(number, NONE_YET);
-            }
+            let is_whole = of_set.len() + usize::from(name.is_some()) == named.len();
+            let set = is_whole.then(|| registry.hold_set(&of_set)).flatten();
+            restore(registry, &mut others, number, set.map(|set| (name, set)));
         }
-        replayed
-            .samples
-            .retain(|s| state.registry.hash(s.series).is_some());
-        for one in &replayed.samples {
-            let sample = crate::head::Sample::of(&replayed.columns, one.at as usize);
-            if sample.time_ms > writer.newest_of(one.series).time_ms {
-                let newest = Newest {
-                    time_ms: sample.time_ms,
-                    bits: sample.bits(),
-                };
-                writer.set_newest(one.series, newest);
-            }
-        }
-        state.active.append(&replayed.samples, &replayed.columns);
+        let mut accepted = std::mem::take(&mut replayed.samples);
+        accepted.retain(|s| registry.hash(s.series).is_some());
         let mut exemplars = self.exemplars.lock();
-        for (series, exemplar) in replayed.exemplars {
-            if state.registry.hash(series).is_some() && !exemplars.is_repeat(series, &exemplar) {
+        for (series, exemplar) in replayed.exemplars.drain(..) {
+            if registry.hash(series).is_some() && !exemplars.is_repeat(series, &exemplar) {
                 exemplars.push(series, exemplar, self.options.exemplars_max);
             }
         }
-        let mut known = self.metadata.lock();
-        for (name, metadata) in replayed.metadata {
-            known.put(name, metadata);
+        let mut metadata = self.metadata.lock();
+        for (name, of_name) in replayed.metadata.drain(..) {
+            metadata.put(name, of_name);
         }
-        for (sender, mark, frames) in replayed.deliveries {
-            writer.deliveries.restore(sender, mark, frames);
-        }
-        if let Some(origin) = replayed.origin {
-            writer
-                .deliveries
-                .stored(&origin.sender, origin.frame, origin.first);
+        Samples {
+            others,
+            accepted,
+            columns: std::mem::take(&mut replayed.columns),
         }
     }
 }
 
-/// The log's numbers of pairs, as the registry numbers them now.
-#[derive(Debug, Default)]
-struct Pairs {
-    held: Vec<PairRef>,
+fn restore_deliveries(deliveries: &mut Deliveries, replayed: Replayed) {
+    for (sender, mark, frames) in replayed.deliveries {
+        deliveries.restore(sender, mark, frames);
+    }
+    if let Some(origin) = replayed.origin {
+        deliveries.stored(&origin.sender, origin.frame, origin.first);
+    }
 }
 
-impl Pairs {
-    fn get(&self, number: PairRef) -> Option<PairRef> {
+/// The samples of a frame that is replayed.
+struct Samples {
+    /// Numbers that other series had before this frame.
+    others: Vec<SeriesRef>,
+    accepted: Vec<Accepted>,
+    columns: Columns,
+}
+
+impl Samples {
+    fn append(&self, newest: &mut Vec<Newest>, active: &Generation) {
+        for number in &self.others {
+            if let Some(newest) = newest.get_mut(*number as usize) {
+                *newest = NONE_YET;
+            }
+        }
+        for one in &self.accepted {
+            let sample = Sample::of(&self.columns, one.at as usize);
+            let index = one.series as usize;
+            if newest.len() <= index {
+                newest.resize(index + 1, NONE_YET);
+            }
+            if sample.time_ms > newest[index].time_ms {
+                newest[index] = Newest {
+                    time_ms: sample.time_ms,
+                    bits: sample.bits(),
+                };
+            }
+        }
+        active.append(&self.accepted, &self.columns);
+    }
+}
+
+/// Makes a series known by its metric name and set; without a set it is not known. A number
+/// that had another series before is added to `others`.
+fn restore(
+    registry: &mut Registry,
+    others: &mut Vec<SeriesRef>,
+    number: SeriesRef,
+    series: Option<(Option<PairRef>, u32)>,
+) {
+    let before = registry.hash(number);
+    if !series.is_some_and(|(name, set)| registry.restore(number, name, set)) {
+        registry.remove(number);
+    }
+    if before.is_some() && before != registry.hash(number) {
+        others.push(number);
+    }
+}
+
+/// What the log has introduced so far.
+#[derive(Debug, Default)]
+struct Known {
+    pairs: Numbers,
+    sets: Numbers,
+}
+
+/// The log's numbers of pairs or sets, as the registry numbers them now.
+#[derive(Debug, Default)]
+struct Numbers {
+    held: Vec<u32>,
+}
+
+impl Numbers {
+    fn get(&self, number: u32) -> Option<u32> {
         let held = self.held.get(number as usize).copied();
         held.filter(|p| *p != NONE)
     }
 
     /// Gives the one that had the number before.
-    fn put(&mut self, number: PairRef, held: PairRef) -> Option<PairRef> {
+    fn put(&mut self, number: u32, held: u32) -> Option<u32> {
         let before = self.get(number);
         let index = number as usize;
         if self.held.len() <= index {

@@ -6,12 +6,14 @@
 //! of twenty thousand targets take little more than two hashes each. A query resolves its
 //! matchers on the pairs, so a regular expression runs once per value.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use hashbrown::HashTable;
 use kittiwake_model::labels::METRIC_NAME;
 use kittiwake_model::{Labels, Matcher, SeriesHash, SeriesHasher};
 use roaring::RoaringBitmap;
+
+use crate::dictionary::label_hash;
 
 /// A series' number in the head. Numbers of series that ended are used again.
 pub type SeriesRef = u32;
@@ -74,6 +76,9 @@ pub struct Registry {
     free_names: Vec<u32>,
     by_name: HashMap<Box<str>, u32>,
     scratch: Vec<PairRef>,
+    /// The series that a log has introduced so far, in its order, while it is replayed: until
+    /// its end they are not found by hash, and label sets without series stay.
+    restored: Option<Vec<SeriesRef>>,
 }
 
 impl Registry {
@@ -154,19 +159,21 @@ impl Registry {
     /// The pairs of a series in order of label names.
     pub(crate) fn pairs_of(&self, series: SeriesRef) -> impl Iterator<Item = PairRef> + '_ {
         let slot = self.slots[series as usize];
-        let rest = self
-            .sets
-            .get(slot.set as usize)
-            .map_or(&[][..], |s| &s.pairs);
+        self.in_order(slot.name, slot.set)
+    }
+
+    /// A metric name's pair, or [`NONE`], in its place among the pairs of a set.
+    fn in_order(&self, name: PairRef, set: u32) -> impl Iterator<Item = PairRef> + '_ {
+        let rest = self.set_pairs(set);
         // Nearly always the metric name is the first, but capitals sort before it.
-        let before = match slot.name {
+        let before = match name {
             NONE => 0,
             _ => rest
                 .iter()
                 .take_while(|p| self.pair(**p).0 < METRIC_NAME)
                 .count(),
         };
-        let name = (slot.name != NONE).then_some(slot.name);
+        let name = (name != NONE).then_some(name);
         let (head, tail) = rest.split_at(before);
         head.iter().copied().chain(name).chain(tail.iter().copied())
     }
@@ -177,6 +184,15 @@ impl Registry {
         (&self.names[pair.name as usize].text, &pair.value)
     }
 
+    /// A hash of a series' labels, as blocks have it (`dictionary::label_hash`).
+    pub(crate) fn label_hash(&self, series: SeriesRef) -> u128 {
+        let (name, set) = self.name_and_set(series);
+        let name = (name != NONE).then(|| self.pair(name).1);
+        let pairs = self.set_pairs(set).iter();
+        let pairs = pairs.map(|p| self.pairs[*p as usize].hash);
+        label_hash(self.key, name, pairs)
+    }
+
     /// The metric name's pair and the label set of a series.
     pub(crate) fn name_and_set(&self, series: SeriesRef) -> (PairRef, u32) {
         let slot = self.slots[series as usize];
@@ -185,8 +201,12 @@ impl Registry {
 
     /// The pairs of a label set.
     pub(crate) fn set(&self, set: u32) -> impl Iterator<Item = (&str, &str)> {
-        let pairs = self.sets.get(set as usize).map_or(&[][..], |s| &s.pairs);
-        pairs.iter().map(|p| self.pair(*p))
+        self.set_pairs(set).iter().map(|p| self.pair(*p))
+    }
+
+    /// As [`Registry::set`], by numbers.
+    pub(crate) fn set_pairs(&self, set: u32) -> &[PairRef] {
+        self.sets.get(set as usize).map_or(&[][..], |s| &s.pairs)
     }
 
     /// The number of a series, which becomes known if it was not; and whether it is new.
@@ -214,7 +234,9 @@ impl Registry {
             pairs.push(self.intern(name, value, hash));
         }
         let series = self.free.pop().unwrap_or(self.slots.len() as SeriesRef);
-        self.put(series, &pairs, hash, true);
+        let name = self.name_of(&pairs);
+        let set = self.join_set(&pairs, name, series);
+        self.put(series, name, set, hash);
         self.scratch = pairs;
         (series, true)
     }
@@ -230,53 +252,76 @@ impl Registry {
         self.release(pair);
     }
 
-    /// Makes a series known under the number that a log gives it, by pairs that are held.
-    /// Whatever had that number ended before. `false`: the pairs are no labels. After the last
-    /// one comes [`Registry::find_free`].
-    pub(crate) fn restore(&mut self, series: SeriesRef, pairs: &[PairRef]) -> bool {
+    /// The number of the label set of these pairs, which are held and have no metric name. It
+    /// stays, also without series, until [`Registry::end_restore`]. `None`: they are no labels.
+    pub(crate) fn hold_set(&mut self, pairs: &[PairRef]) -> Option<u32> {
+        self.restored.get_or_insert_default();
+        let hash = self.set_hash(pairs.iter().copied());
+        let known = self.find_set(hash, pairs, NONE);
+        if known.is_some() || !self.are_labels(pairs) {
+            return known;
+        }
+        Some(self.add_set(hash, pairs.into(), false))
+    }
+
+    /// Makes a series known under the number that a log gives it, by a pair that is held and a
+    /// set that [`Registry::hold_set`] gave. Whatever had that number ended before. `false`: the
+    /// pair is no metric name. After the last one comes [`Registry::end_restore`].
+    pub(crate) fn restore(&mut self, series: SeriesRef, name: Option<PairRef>, set: u32) -> bool {
+        let name = name.unwrap_or(NONE);
+        if name != NONE && self.pair(name).0 != METRIC_NAME {
+            return false;
+        }
         let mut hasher = SeriesHasher::new(self.key);
-        for pair in pairs {
-            hasher.fold(self.pairs[*pair as usize].hash);
+        for pair in self.in_order(name, set) {
+            hasher.fold(self.pairs[pair as usize].hash);
         }
         let hash = hasher.finish();
         if self.hash(series) == Some(hash) {
             return true;
         }
         self.remove(series);
-        if let Some(known) = self.find_hash(hash) {
-            self.remove(known);
+        self.sets[set as usize].series.push(series);
+        self.put(series, name, set, hash);
+        if name != NONE {
+            self.pairs[name as usize].uses += 1;
         }
-        // Pairs of a set that is there were looked at when it was made.
-        let name = self.name_of(pairs);
-        let set_hash = self.set_hash(rest(pairs, name));
-        let is_known = self.find_set(set_hash, pairs, name).is_some();
-        let is_right = is_known && self.is_name_in_place(pairs, name);
-        if !is_right && !self.are_labels(pairs) {
-            return false;
-        }
-        self.put(series, pairs, hash, false);
         true
     }
 
-    /// Finds the numbers that are free once a log was replayed: it names them in any order.
-    pub(crate) fn find_free(&mut self) {
+    /// Finds the numbers that are free once a log was replayed, which names them in any order,
+    /// and lets go of label sets without series. Of two series with the same labels the one
+    /// that the log named last stays.
+    pub(crate) fn end_restore(&mut self) {
+        let restored = self.restored.take().unwrap_or_default();
+        let slots = &self.slots;
+        self.by_hash
+            .reserve(restored.len(), |s| slots[*s as usize].hash.0 as u64);
+        for series in restored {
+            let Some(hash) = self.hash(series) else {
+                continue;
+            };
+            match self.find_hash(hash) {
+                Some(known) if known == series => continue,
+                Some(known) => self.remove(known),
+                None => {}
+            }
+            self.index(series, hash);
+        }
+        let free: BTreeSet<u32> = self.free_sets.iter().copied().collect();
+        for set in 0..self.sets.len() as u32 {
+            if self.sets[set as usize].series.is_empty() && !free.contains(&set) {
+                self.remove_set(set);
+            }
+        }
         let unused = self.slots.iter().enumerate().filter(|(_, s)| s.set == NONE);
         self.free = unused.map(|(number, _)| number as SeriesRef).collect();
-    }
-
-    fn is_name_in_place(&self, pairs: &[PairRef], name: PairRef) -> bool {
-        let Some(at) = pairs.iter().position(|p| *p == name) else {
-            return true;
-        };
-        let before = at.checked_sub(1).map(|i| self.pair(pairs[i]).0);
-        let after = pairs.get(at + 1).map(|p| self.pair(*p).0);
-        before.is_none_or(|b| b < METRIC_NAME) && after.is_none_or(|a| a > METRIC_NAME)
     }
 
     fn are_labels(&self, pairs: &[PairRef]) -> bool {
         let mut before = "";
         pairs.iter().map(|p| self.pair(*p)).all(|(name, value)| {
-            let is_after = before < name && !value.is_empty();
+            let is_after = before < name && name != METRIC_NAME && !value.is_empty();
             before = name;
             is_after
         })
@@ -305,7 +350,7 @@ impl Registry {
         if let Some(at) = set.series.iter().position(|s| *s == series) {
             set.series.swap_remove(at);
         }
-        if set.series.is_empty() {
+        if set.series.is_empty() && self.restored.is_none() {
             self.remove_set(slot.set);
         }
         self.slots[series as usize] = UNUSED;
@@ -494,15 +539,12 @@ impl Registry {
         self.free_pairs.push(number);
     }
 
-    /// Fills a place with a series of pairs in order of names. `are_used`: each pair has a use
-    /// more than it needs, as [`Registry::intern`] gives it.
-    fn put(&mut self, series: SeriesRef, pairs: &[PairRef], hash: SeriesHash, are_used: bool) {
-        let name = self.name_of(pairs);
+    /// Fills a place with a series, whose set has it already.
+    fn put(&mut self, series: SeriesRef, name: PairRef, set: u32, hash: SeriesHash) {
         let index = series as usize;
         if self.slots.len() <= index {
             self.slots.resize(index + 1, UNUSED);
         }
-        let set = self.join_set(pairs, name, series, are_used);
         self.slots[index] = Slot {
             hash,
             raw: 0,
@@ -510,10 +552,16 @@ impl Registry {
             set,
         };
         if name != NONE {
-            let name = &mut self.pairs[name as usize];
-            name.posting.insert(series);
-            name.uses += u32::from(!are_used);
+            self.pairs[name as usize].posting.insert(series);
         }
+        match &mut self.restored {
+            Some(restored) => restored.push(series),
+            None => self.index(series, hash),
+        }
+    }
+
+    /// Makes a series known by its hash.
+    fn index(&mut self, series: SeriesRef, hash: SeriesHash) {
         let slots = &self.slots;
         self.by_hash
             .insert_unique(hash.0 as u64, series, |s| slots[*s as usize].hash.0 as u64);
@@ -532,28 +580,28 @@ impl Registry {
         found.copied()
     }
 
-    /// Puts a series into the label set of its pairs without the metric name. A new set needs a
-    /// use of each pair, one that is there needs none.
-    fn join_set(
-        &mut self,
-        pairs: &[PairRef],
-        name: PairRef,
-        series: SeriesRef,
-        are_used: bool,
-    ) -> u32 {
+    /// Puts a series into the label set of its pairs without the metric name. Each pair has a
+    /// use more than it needs, as [`Registry::intern`] gives it; a new set takes it.
+    fn join_set(&mut self, pairs: &[PairRef], name: PairRef, series: SeriesRef) -> u32 {
         let hash = self.set_hash(rest(pairs, name));
-        if let Some(set) = self.find_set(hash, pairs, name) {
-            self.sets[set as usize].series.push(series);
-            if are_used {
+        let set = match self.find_set(hash, pairs, name) {
+            Some(set) => {
                 for pair in rest(pairs, name) {
                     self.pairs[pair as usize].uses -= 1;
                 }
+                set
             }
-            return set;
-        }
+            None => self.add_set(hash, rest(pairs, name).collect(), true),
+        };
+        self.sets[set as usize].series.push(series);
+        set
+    }
+
+    /// A new label set without series. `are_used`: each pair has a use for it already.
+    fn add_set(&mut self, hash: u64, pairs: Box<[PairRef]>, are_used: bool) -> u32 {
         let set = LabelSet {
-            pairs: rest(pairs, name).collect(),
-            series: vec![series],
+            pairs,
+            series: Vec::new(),
         };
         let number = if let Some(free) = self.free_sets.pop() {
             self.sets[free as usize] = set;
@@ -562,8 +610,8 @@ impl Registry {
             self.sets.push(set);
             self.sets.len() as u32 - 1
         };
-        for pair in rest(pairs, name) {
-            let pair = &mut self.pairs[pair as usize];
+        for pair in &self.sets[number as usize].pairs {
+            let pair = &mut self.pairs[*pair as usize];
             pair.posting.insert(number);
             pair.uses += u32::from(!are_used);
         }
@@ -692,18 +740,25 @@ mod tests {
             let mut again = Registry::new(3);
             for series in registry.iter().collect::<Vec<_>>().into_iter().rev() {
                 let labels = registry.labels(series).unwrap();
-                let pairs: Vec<PairRef> = labels.iter().map(|(n, v)| again.hold(n, v)).collect();
-                prop_assert!(again.restore(series, &pairs));
-                prop_assert!(pairs.len() < 2 || !again.restore(99, &pairs[..].iter().rev().copied().collect::<Vec<_>>()));
-                for pair in pairs {
+                let name = labels.metric_name().map(|name| again.hold(METRIC_NAME, name));
+                let rest = labels.iter().filter(|(n, _)| *n != METRIC_NAME);
+                let rest: Vec<PairRef> = rest.map(|(n, v)| again.hold(n, v)).collect();
+                let set = again.hold_set(&rest).unwrap();
+                prop_assert!(again.restore(series, name, set));
+                prop_assert!(rest.is_empty() || !again.restore(99, rest.first().copied(), set));
+                let reversed: Vec<PairRef> = rest.iter().rev().copied().collect();
+                prop_assert!(rest.len() < 2 || again.hold_set(&reversed).is_none());
+                prop_assert!(name.is_none_or(|name| again.hold_set(&[name]).is_none()));
+                again.hold_set(&rest[..rest.len() / 2]);
+                for pair in name.into_iter().chain(rest) {
                     again.let_go(pair);
                 }
             }
-            prop_assert_eq!(again.len(), registry.len());
             let mut got = again.select(&matchers);
             got.sort_unstable();
             prop_assert_eq!(got, want);
-            again.find_free();
+            again.end_restore();
+            prop_assert_eq!(again.len(), registry.len());
             let fresh = Labels::from_pairs([("new", "1")]).unwrap();
             let (series, is_new) = again.insert(&fresh);
             prop_assert!(is_new && registry.labels(series).is_none());

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use hashbrown::HashTable;
 use kittiwake_model::labels::METRIC_NAME;
 use kittiwake_model::{
     Columns, Exemplar, Labels, Matcher, Metadata, MetricsStore, QueryContext, Select, SeriesCursor,
@@ -10,10 +11,11 @@ use kittiwake_model::{
 };
 use parking_lot::Mutex;
 
-use crate::block::{Block, BlockError, Index, Scratch, Series};
+use crate::block::{Block, BlockCache, BlockError, Index, Scratch, Series, Wanted};
 use crate::head::{Generation, Pinned, Sample, append_range};
 use crate::registry::{NONE, SeriesRef};
 use crate::store::{State, Store};
+use crate::tiers::{Tier, TierView};
 use crate::tombstones::Tombstone;
 
 /// Where a part of a series lies.
@@ -37,6 +39,8 @@ struct Parts {
 struct PinnedBlock {
     id: u64,
     block: Arc<Block>,
+    tier: Option<Tier>,
+    end_ms: i64,
     tombstones: Vec<Tombstone>,
     /// Held while the query runs: it may be too large for the cache.
     index: Option<Arc<Index>>,
@@ -55,28 +59,51 @@ impl PinnedBlock {
     }
 }
 
-struct Cursor {
+/// What a query reads from.
+struct Pins {
     blocks: Vec<PinnedBlock>,
     generations: Vec<Arc<Generation>>,
-    rest: std::vec::IntoIter<(Labels, Parts)>,
-    current: Option<(Labels, Parts)>,
-    range: TimeRange,
+    wanted: Wanted,
+    /// How tiers are seen, where a block of one is among the blocks.
+    tiers: Option<TierView>,
     context: QueryContext,
-    scratch: Scratch,
+    cache: Arc<BlockCache>,
     damaged: Arc<Mutex<BTreeSet<u64>>>,
 }
 
+struct Cursor {
+    pins: Arc<Pins>,
+    rest: std::vec::IntoIter<(Labels, Parts)>,
+    current: Option<(Labels, Parts)>,
+    scratch: Scratch,
+}
+
+/// Below so many samples it is not worth it to read on several threads. Those that share pages
+/// with them count little: often they are decoded already.
+const SPLIT_SAMPLES: usize = 64 << 10;
+/// Series that stay together when they are shared out: neighbours have pages in one group.
+const SPLIT_SERIES: usize = 32;
+
 impl Store {
-    /// Pins the blocks that can have samples in the range, and all generations.
-    fn pin(state: &State, range: TimeRange) -> (Vec<PinnedBlock>, Vec<Arc<Generation>>) {
+    /// Pins the blocks that are wanted and can have samples in the range, and all generations.
+    fn pin(
+        state: &State,
+        range: TimeRange,
+        tiers: &TierView,
+    ) -> (Vec<PinnedBlock>, Vec<Arc<Generation>>) {
         let mut blocks = Vec::new();
         for placed in &state.blocks {
             let meta = &placed.meta;
-            if !range.is_empty() && range.overlaps(meta.start, meta.end) {
+            let tier = Tier::of(meta.level);
+            let of_block = TierView::range(tier, range);
+            let is_wanted = tiers.takes(tier) && of_block.overlaps(meta.start, meta.end);
+            if !range.is_empty() && is_wanted {
                 let concerns = |t: &&Tombstone| t.concerns(meta.id, meta.start, meta.end);
                 blocks.push(PinnedBlock {
                     id: meta.id,
                     block: Arc::clone(&placed.block),
+                    tier,
+                    end_ms: meta.end,
                     tombstones: state.tombstones.iter().filter(concerns).cloned().collect(),
                     index: None,
                 });
@@ -93,7 +120,7 @@ impl Store {
         generations: &[Arc<Generation>],
         matchers: &[Matcher],
         range: TimeRange,
-        mut found: impl FnMut(Labels, Part),
+        mut found: impl FnMut(SeriesRef, Part),
     ) {
         if range.is_empty() {
             return;
@@ -101,9 +128,7 @@ impl Store {
         let matching = state.registry.select(matchers);
         for (at, generation) in generations.iter().enumerate() {
             generation.pin(&matching, range, |number, pinned| {
-                if let Some(labels) = state.registry.labels(number) {
-                    found(labels, Part::Head(at as u32, number, pinned));
-                }
+                found(number, Part::Head(at as u32, number, pinned));
             });
         }
     }
@@ -127,10 +152,11 @@ impl Store {
             selectors
         };
         let mut touched = 0;
+        let tiers = TierView::by(None);
         let blocks = {
             let state = self.state.read();
             let registry = &state.registry;
-            let (blocks, generations) = Self::pin(&state, range);
+            let (blocks, generations) = Self::pin(&state, range, &tiers);
             let (mut sets, mut names) = (HashSet::new(), HashSet::new());
             for matchers in selectors {
                 let matching = registry.select(matchers);
@@ -194,14 +220,20 @@ impl MetricsStore for Store {
     ) -> Result<Box<dyn SeriesCursor>, StoreError> {
         context.check()?;
         let range = select.range;
+        let tiers = TierView::by(select.hint.function.as_deref());
         // The head is looked through under the lock that pins the blocks: what moves from one
         // to the other is seen once.
-        let mut of_head: Vec<(Labels, Part)> = Vec::new();
+        let mut of_head: Vec<(u128, Labels, Part)> = Vec::new();
         let (mut blocks, generations) = {
             let state = self.state.read();
-            let (blocks, generations) = Self::pin(&state, range);
-            let mut found = |labels, part| of_head.push((labels, part));
-            Self::select_head(&state, &generations, &select.matchers, range, &mut found);
+            let registry = &state.registry;
+            let (blocks, generations) = Self::pin(&state, range, &tiers);
+            let found = |number, part| {
+                if let Some(labels) = registry.labels(number) {
+                    of_head.push((registry.label_hash(number), labels, part));
+                }
+            };
+            Self::select_head(&state, &generations, &select.matchers, range, found);
             (blocks, generations)
         };
         // Blocks first, in the order in which they were written: of equal times the first
@@ -212,16 +244,18 @@ impl MetricsStore for Store {
         for (at, pinned) in blocks.iter_mut().enumerate() {
             let index = pinned.block.index();
             let index = index.map_err(|e| self.failed(pinned.id, &e))?;
-            for series in index.select(&select.matchers, range) {
+            let of_block = TierView::range(pinned.tier, range);
+            for series in index.select(&select.matchers, of_block) {
+                let hash = (!is_single).then(|| index.label_hash(series));
                 let part = Part::Block(at as u32, series);
-                found.add(index.labels(series), part, is_single);
+                found.add(hash, part, || index.labels(series));
                 found.check(context)?;
             }
             pinned.index = Some(index);
             context.check()?;
         }
-        for (labels, part) in of_head {
-            found.add(labels, part, is_single);
+        for (hash, labels, part) in of_head {
+            found.add((!is_single).then_some(hash), part, || labels);
             found.check(context)?;
         }
         let mut found = found.series;
@@ -230,16 +264,21 @@ impl MetricsStore for Store {
             found.truncate(select.limit);
         }
         context.count_series(found.len() as u64)?;
-        Ok(Box::new(Cursor {
+        let wanted = Wanted {
+            range,
+            only_presence: select.hint.only_presence,
+        };
+        let has_tier = blocks.iter().any(|b| b.tier.is_some());
+        let pins = Arc::new(Pins {
+            tiers: has_tier.then_some(tiers),
             blocks,
             generations,
-            rest: found.into_iter(),
-            current: None,
-            range,
+            wanted,
             context: context.clone(),
-            scratch: Scratch::default(),
+            cache: Arc::clone(&self.cache),
             damaged: Arc::clone(&self.damaged),
-        }))
+        });
+        Ok(Box::new(Cursor::new(pins, found)))
     }
 
     fn series(
@@ -259,12 +298,13 @@ impl MetricsStore for Store {
         } else {
             selectors
         };
+        let tiers = TierView::by(None);
         let blocks = {
             let state = self.state.read();
-            let (blocks, generations) = Self::pin(&state, range);
+            let (blocks, generations) = Self::pin(&state, range, &tiers);
             for matchers in selectors {
-                Self::select_head(&state, &generations, matchers, range, |labels, _| {
-                    found.insert(labels);
+                Self::select_head(&state, &generations, matchers, range, |number, _| {
+                    found.extend(state.registry.labels(number));
                 });
                 context.check()?;
             }
@@ -362,7 +402,8 @@ impl MetricsStore for Store {
 #[derive(Debug, Default)]
 struct Found {
     series: Vec<(Labels, Parts)>,
-    places: HashMap<Labels, usize>,
+    /// By hash of the labels.
+    places: HashTable<(u128, usize)>,
 }
 
 impl Found {
@@ -375,50 +416,120 @@ impl Found {
         Ok(())
     }
 
-    /// Adds a part; `is_new` says that no part of this series was added before.
-    fn add(&mut self, labels: Labels, part: Part, is_new: bool) {
-        if !is_new {
-            if let Some(place) = self.places.get(&labels) {
+    /// Adds a part. Without a hash it is the only one of its series.
+    fn add(&mut self, hash: Option<u128>, part: Part, labels: impl FnOnce() -> Labels) {
+        if let Some(hash) = hash {
+            let place = self.places.find(hash as u64, |(h, _)| *h == hash);
+            if let Some((_, place)) = place {
                 self.series[*place].1.more.push(part);
                 return;
             }
-            self.places.insert(labels.clone(), self.series.len());
+            let place = (hash, self.series.len());
+            self.places
+                .insert_unique(hash as u64, place, |(h, _)| *h as u64);
         }
         let parts = Parts {
             first: part,
             more: Vec::new(),
         };
-        self.series.push((labels, parts));
+        self.series.push((labels(), parts));
     }
 }
 
 impl Cursor {
+    fn new(pins: Arc<Pins>, series: Vec<(Labels, Parts)>) -> Self {
+        Self {
+            scratch: Scratch::caching(&pins.cache),
+            pins,
+            rest: series.into_iter(),
+            current: None,
+        }
+    }
+
+    /// Reads a series of which some parts may be thinned out.
+    fn read_tiers(
+        &mut self,
+        labels: &Labels,
+        parts: &Parts,
+        tiers: &TierView,
+        into: &mut Columns,
+    ) -> Result<(), StoreError> {
+        let mut thinned = Vec::new();
+        for part in std::iter::once(&parts.first).chain(&parts.more) {
+            let mut columns = Columns::default();
+            self.read(labels, *part, &mut columns)?;
+            let of = match part {
+                Part::Block(at, _) => {
+                    let pinned = &self.pins.blocks[*at as usize];
+                    pinned.tier.map(|tier| (tier, pinned.end_ms))
+                }
+                Part::Head(..) => None,
+            };
+            tiers.part(of, &mut columns);
+            thinned.append(&mut columns.thinned);
+            append_merged(into, columns);
+        }
+        into.thinned = thinned;
+        tiers.whole(into);
+        Ok(())
+    }
+
+    /// Appends a part, all of which is newer than what is there.
     fn read(&mut self, labels: &Labels, part: Part, into: &mut Columns) -> Result<(), StoreError> {
+        let pins = &self.pins;
         let before = into.len();
         match part {
             Part::Block(at, series) => {
-                let pinned = &self.blocks[at as usize];
-                let (range, scratch) = (self.range, &mut self.scratch);
+                let pinned = &pins.blocks[at as usize];
+                let scratch = &mut self.scratch;
+                let wanted = Wanted {
+                    range: TierView::range(pinned.tier, pins.wanted.range),
+                    ..pins.wanted
+                };
                 if let Some(index) = &pinned.index {
-                    let read = pinned.block.read_with(index, series, range, scratch, into);
-                    read.map_err(|e| failed(&self.damaged, pinned.id, &e))?;
+                    let read = pinned.block.read_with(index, series, wanted, scratch, into);
+                    read.map_err(|e| failed(&pins.damaged, pinned.id, &e))?;
                 }
                 for tombstone in pinned.tombstones.iter().filter(|t| t.matches(labels)) {
                     tombstone.apply(into);
                 }
             }
             Part::Head(at, number, pinned) => {
-                self.generations[at as usize].read(number, pinned, self.range, into);
+                let generation = &pins.generations[at as usize];
+                generation.read(number, pinned, pins.wanted.range, into);
             }
         }
         let read = into.len().saturating_sub(before);
-        self.context.count_samples(read as u64)
+        pins.context.count_samples(read as u64)
+    }
+
+    /// Whether all of a part is newer than a time, and nothing was deleted from it.
+    fn is_after(&self, part: Part, time_ms: i64) -> bool {
+        let Part::Block(at, series) = part else {
+            return false;
+        };
+        let pinned = &self.pins.blocks[at as usize];
+        let index = pinned.index.as_ref();
+        pinned.tombstones.is_empty() && index.is_some_and(|i| i.range(series).start > time_ms)
+    }
+
+    /// About the samples that are to be decoded of a series.
+    fn samples(&self, parts: &Parts) -> usize {
+        let all = [parts.first].into_iter().chain(parts.more.iter().copied());
+        let samples = all.map(|part| match part {
+            Part::Head(_, _, pinned) => pinned.samples(),
+            Part::Block(at, series) => {
+                let index = self.pins.blocks[at as usize].index.as_ref();
+                index.map_or(0, |i| i.samples_about(series, self.pins.wanted.range))
+            }
+        });
+        samples.sum()
     }
 }
 
 impl SeriesCursor for Cursor {
     fn next_series(&mut self) -> Result<Option<Labels>, StoreError> {
-        self.context.check()?;
+        self.pins.context.check()?;
         self.current = self.rest.next();
         Ok(self.current.as_ref().map(|(labels, _)| labels.clone()))
     }
@@ -427,23 +538,50 @@ impl SeriesCursor for Cursor {
         let Some((labels, parts)) = self.current.take() else {
             return Ok(false);
         };
-        if into.is_empty() && parts.more.is_empty() {
-            self.read(&labels, parts.first, into)?;
+        if !into.is_empty() {
+            let mut columns = Columns::default();
+            self.current = Some((labels, parts));
+            self.next_batch(&mut columns)?;
+            append_range(into, &columns, columns.len(), TimeRange::ALL);
             return Ok(true);
         }
-        let mut merged = Columns::default();
-        self.read(&labels, parts.first, &mut merged)?;
+        if let Some(tiers) = self.pins.tiers.clone() {
+            self.read_tiers(&labels, &parts, &tiers, into)?;
+            return Ok(true);
+        }
+        self.read(&labels, parts.first, into)?;
         for part in parts.more {
+            if into
+                .times
+                .last()
+                .is_none_or(|last| self.is_after(part, *last))
+            {
+                self.read(&labels, part, into)?;
+                continue;
+            }
             let mut columns = Columns::default();
             self.read(&labels, part, &mut columns)?;
-            append_merged(&mut merged, columns);
-        }
-        if into.is_empty() {
-            *into = merged;
-        } else {
-            append_range(into, &merged, merged.len(), TimeRange::ALL);
+            append_merged(into, columns);
         }
         Ok(true)
+    }
+
+    fn split(&mut self, parts: usize) -> Vec<Box<dyn SeriesCursor>> {
+        let mut samples = 0;
+        let is_much = |(_, parts): &(Labels, Parts)| {
+            samples += self.samples(parts);
+            samples >= SPLIT_SAMPLES
+        };
+        if parts < 2 || !self.rest.as_slice().iter().any(is_much) {
+            return Vec::new();
+        }
+        let mut shares: Vec<Vec<(Labels, Parts)>> = Vec::new();
+        shares.resize_with(parts, Vec::new);
+        for (at, series) in std::mem::take(&mut self.rest).enumerate() {
+            shares[at / SPLIT_SERIES % parts].push(series);
+        }
+        let cursor = |share| Box::new(Self::new(Arc::clone(&self.pins), share)) as Box<_>;
+        shares.into_iter().map(cursor).collect()
     }
 }
 

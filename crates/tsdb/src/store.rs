@@ -20,8 +20,8 @@ use kittiwake_env::{Clock, FileLock, Fs, FsError, Periodic, Rng};
 use kittiwake_journal::{
     FileMeta, Journal, JournalError, Manifest, ManifestError, ManifestKind, Sequence,
 };
-use kittiwake_model::Matcher;
 use kittiwake_model::delivery::Deliveries;
+use kittiwake_model::{Matcher, TimeRange};
 use parking_lot::{Mutex, RwLock};
 use roaring::RoaringBitmap;
 use twox_hash::XxHash3_128;
@@ -30,7 +30,7 @@ use crate::block::{Block, BlockCache, BlockError};
 use crate::cache::Cache;
 use crate::exemplars::{Exemplars, MetadataTable};
 use crate::head::{Accepted, Generation};
-use crate::registry::{PairRef, Registry, SeriesRef};
+use crate::registry::{NONE, Registry, SeriesRef};
 use crate::tombstones::{self, Tombstone, TombstoneError};
 use crate::wal::Frame;
 
@@ -47,6 +47,9 @@ pub struct Options {
     pub retention_ms: i64,
     /// Blocks that are kept, in bytes; beyond it the oldest go. 0 keeps all.
     pub retention_bytes: u64,
+    /// How long what windows of 5 minutes and of 1 hour keep of samples that have expired is
+    /// kept, in ms, each counted from the samples' time; 0 where there is no such tier.
+    pub downsampled_ms: [i64; 2],
     /// Series that are kept for less long than the others: matchers, and how long in ms.
     pub retention_of: Vec<(Vec<Matcher>, i64)>,
     /// How much older than its series' newest a sample may be, in ms, when its sender does
@@ -71,6 +74,7 @@ impl Default for Options {
         Self {
             retention_ms: 30 * 86_400_000,
             retention_bytes: 0,
+            downsampled_ms: [0; 2],
             retention_of: Vec::new(),
             out_of_order_ms: 600_000,
             flush_interval_ms: 1_800_000,
@@ -125,6 +129,8 @@ pub struct Stats {
     pub exemplars: u64,
     /// Samples in the head.
     pub head_samples: u64,
+    /// Times of the head's oldest and newest sample.
+    pub head_range: Option<TimeRange>,
     /// Blocks, and their bytes.
     pub blocks: u64,
     /// Bytes of all blocks.
@@ -172,13 +178,14 @@ pub(crate) struct Writer {
 pub(crate) struct Logged {
     series: Vec<u64>,
     pairs: RoaringBitmap,
-    scratch: Vec<PairRef>,
+    sets: RoaringBitmap,
 }
 
 impl Logged {
     pub(crate) fn clear(&mut self) {
         self.series.clear();
         self.pairs.clear();
+        self.sets.clear();
     }
 
     /// Puts into a frame what it needs to name a series.
@@ -195,15 +202,25 @@ impl Logged {
     }
 
     fn introduce_new(&mut self, frame: &mut Frame, registry: &Registry, series: SeriesRef) {
-        self.scratch.clear();
-        for pair in registry.pairs_of(series) {
+        let (name, set) = registry.name_and_set(series);
+        let name = (name != NONE).then_some(name);
+        let mut pair = |frame: &mut Frame, pair| {
             if self.pairs.insert(pair) {
                 let (name, value) = registry.pair(pair);
                 frame.pair(pair, name, value);
             }
-            self.scratch.push(pair);
+        };
+        if let Some(name) = name {
+            pair(frame, name);
         }
-        frame.series(series, &self.scratch);
+        if self.sets.insert(set) {
+            let pairs = registry.set_pairs(set);
+            for one in pairs {
+                pair(frame, *one);
+            }
+            frame.set(set, pairs);
+        }
+        frame.member(series, name, set);
     }
 }
 
@@ -289,7 +306,7 @@ impl Store {
         };
         let counters = Counters::default();
         manifest.remove_leftovers(fs.as_ref(), &dir)?;
-        let cache = Cache::new(options.cache_bytes);
+        let cache = Cache::new(options.cache_bytes, manifest.key);
         let tombstones = Arc::new(tombstones::read(fs.as_ref(), &dir)?);
         let (blocks, damaged) = manifest.open_files(
             fs.as_ref(),
@@ -381,12 +398,15 @@ impl Store {
         let count = |c: &AtomicU64| c.load(Ordering::Relaxed);
         let compactions =
             u64::from(!self.compaction_failed.load(Ordering::Relaxed) && is_compaction_due);
-        let head = state.active.samples()
-            + state
-                .frozen
-                .iter()
-                .map(|f| f.generation.samples())
-                .sum::<u64>();
+        let frozen = state.frozen.iter().map(|f| &f.generation);
+        let (mut head, mut head_range) = (0, None::<TimeRange>);
+        for generation in frozen.chain([&state.active]) {
+            head += generation.samples();
+            head_range = match (head_range, generation.range()) {
+                (Some(a), Some(b)) => Some(TimeRange::new(a.start.min(b.start), a.end.max(b.end))),
+                (a, b) => a.or(b),
+            };
+        }
         Stats {
             accepted: count(&self.counters.accepted),
             repeated: count(&self.counters.repeated),
@@ -396,6 +416,7 @@ impl Store {
             series: state.registry.len() as u64,
             exemplars: self.exemplars.lock().len() as u64,
             head_samples: head,
+            head_range,
             blocks: state.blocks.len() as u64,
             block_bytes: state.blocks.iter().map(|b| b.block.size_bytes()).sum(),
             log_bytes: self.journal.bytes(),

@@ -1,9 +1,10 @@
 //! Frames of the metrics store's log.
 //!
 //! A frame is a row of sections, each a kind, a count and that many records. A request is one
-//! frame, or several when it is large. Series are named by numbers; a number, and the pairs of
-//! label name and value that the series is made of, are introduced by the first frame that
-//! uses them since the log was last rotated. A flush starts a segment with what is in no
+//! frame, or several when it is large. Series are named by numbers; a number, and the metric
+//! name and the label set that the series is made of, are introduced by the first frame that
+//! uses them since the log was last rotated, and so are the pairs of label name and value that
+//! these are made of. A flush starts a segment with what is in no
 //! block: deliveries, metadata, exemplars. Replaying all frames from there in order gives back
 //! the head.
 
@@ -27,7 +28,9 @@ const EXEMPLARS: usize = 6;
 const METADATA: usize = 7;
 const DELIVERIES: usize = 8;
 const ORIGIN: usize = 9;
-const KINDS: usize = 10;
+const SETS: usize = 10;
+const MEMBERS: usize = 11;
+const KINDS: usize = 12;
 
 /// Bytes after which a frame is closed and another one begun.
 pub(crate) const FRAME_BYTES: usize = 2 << 20;
@@ -57,6 +60,7 @@ pub(crate) struct Frame {
     bytes: usize,
     last_series: i64,
     last_time_ms: i64,
+    last_member: i64,
 }
 
 impl Frame {
@@ -67,6 +71,7 @@ impl Frame {
             section.body.clear();
         }
         (self.bytes, self.last_series, self.last_time_ms) = (0, 0, 0);
+        self.last_member = 0;
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -97,13 +102,25 @@ impl Frame {
         });
     }
 
-    pub(crate) fn series(&mut self, number: SeriesRef, pairs: &[PairRef]) {
-        self.record(SERIES, |body| {
+    /// A label set without a metric name.
+    pub(crate) fn set(&mut self, number: u32, pairs: &[PairRef]) {
+        self.record(SETS, |body| {
             put_uvarint(body, u64::from(number));
             put_uvarint(body, pairs.len() as u64);
             for pair in pairs {
                 put_uvarint(body, u64::from(*pair));
             }
+        });
+    }
+
+    /// A series by its metric name, if it has one, and its label set.
+    pub(crate) fn member(&mut self, number: SeriesRef, name: Option<PairRef>, set: u32) {
+        let series = i64::from(number);
+        let last = std::mem::replace(&mut self.last_member, series);
+        self.record(MEMBERS, |body| {
+            put_varint(body, series - last);
+            put_uvarint(body, name.map_or(0, |n| u64::from(n) + 1));
+            put_uvarint(body, u64::from(set));
         });
     }
 
@@ -182,6 +199,11 @@ pub(crate) struct Replayed {
     /// Numbers of series, and where their pairs end among those of all.
     pub(crate) series: Vec<(SeriesRef, usize)>,
     pub(crate) series_pairs: Vec<PairRef>,
+    /// Numbers of label sets, and where their pairs end among those of all.
+    pub(crate) sets: Vec<(u32, usize)>,
+    pub(crate) set_pairs: Vec<PairRef>,
+    /// Series with their metric names and label sets.
+    pub(crate) members: Vec<(SeriesRef, Option<PairRef>, u32)>,
     pub(crate) samples: Vec<Accepted>,
     pub(crate) columns: Columns,
     pub(crate) exemplars: Vec<(SeriesRef, Exemplar)>,
@@ -212,6 +234,16 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Replayed, WalError> {
                     frame.series.push((number, frame.series_pairs.len()));
                 }
             }
+            SETS => {
+                for _ in 0..reader.count(2)? {
+                    let number = series_ref(&mut reader)?;
+                    for _ in 0..reader.count(1)? {
+                        frame.set_pairs.push(series_ref(&mut reader)?);
+                    }
+                    frame.sets.push((number, frame.set_pairs.len()));
+                }
+            }
+            MEMBERS => read_members(&mut reader, &mut frame)?,
             SAMPLES => read_samples(&mut reader, &mut frame)?,
             STARTS => {
                 frame.columns.starts.resize(frame.columns.times.len(), 0);
@@ -269,6 +301,23 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Replayed, WalError> {
         }
     }
     Ok(frame)
+}
+
+fn read_members(reader: &mut Reader<'_>, frame: &mut Replayed) -> Result<(), WalError> {
+    let count = reader.count(3)?;
+    frame.members.reserve(count);
+    let mut series = 0_i64;
+    for _ in 0..count {
+        let at = reader.position();
+        series = series.wrapping_add(reader.varint()?);
+        let number = SeriesRef::try_from(series)
+            .ok()
+            .filter(|s| *s < SERIES_MAX)
+            .ok_or(malformed(at, "the number of a series"))?;
+        let name = series_ref(reader)?.checked_sub(1);
+        frame.members.push((number, name, series_ref(reader)?));
+    }
+    Ok(())
 }
 
 fn read_samples(reader: &mut Reader<'_>, frame: &mut Replayed) -> Result<(), WalError> {
@@ -345,9 +394,13 @@ mod tests {
     fn example() -> (Vec<u8>, Replayed) {
         let origin = origin();
         let mut want = Replayed {
-            pairs: vec![(2, "__name__".to_owned(), "up".to_owned())],
-            series: vec![(5, 1)],
-            series_pairs: vec![2],
+            pairs: vec![
+                (2, "__name__".to_owned(), "up".to_owned()),
+                (4, "job".to_owned(), "a".to_owned()),
+            ],
+            sets: vec![(0, 0), (3, 1)],
+            set_pairs: vec![4],
+            members: vec![(5, Some(2), 3), (4, None, 0)],
             exemplars: vec![(
                 5,
                 Exemplar {
@@ -372,7 +425,11 @@ mod tests {
         want.columns.set_start(77);
         let mut frame = Frame::default();
         frame.pair(2, "__name__", "up");
-        frame.series(5, &[2]);
+        frame.pair(4, "job", "a");
+        frame.set(0, &[]);
+        frame.set(3, &[4]);
+        frame.member(5, Some(2), 3);
+        frame.member(4, None, 0);
         for one in &want.samples {
             frame.sample(one.series, &Sample::of(&want.columns, one.at as usize));
         }
@@ -393,7 +450,22 @@ mod tests {
     #[test]
     fn the_format_stays() {
         let hex = crate::golden::to_hex(&example().0);
-        assert_eq!(hex, include_str!("../tests/golden/log_frame.hex").trim());
+        assert_eq!(
+            hex,
+            include_str!("../tests/golden/log_frame_sets.hex").trim()
+        );
+    }
+
+    #[test]
+    fn frames_without_sets_are_read_as_well() {
+        let hex = include_str!("../tests/golden/log_frame.hex");
+        let mut want = example().1;
+        want.pairs.truncate(1);
+        want.sets.clear();
+        want.set_pairs.clear();
+        want.members.clear();
+        (want.series, want.series_pairs) = (vec![(5, 1)], vec![2]);
+        assert_eq!(decode(&crate::golden::from_hex(hex)).unwrap(), want);
     }
 
     proptest! {

@@ -321,7 +321,11 @@ impl Join<'_> {
         if ones.len() == 1 && !self.has_fill() {
             for member in manys {
                 let (m, o) = (&many[*member], &one[ones[0]]);
+                let known = self.result.len();
                 let place = self.place(&m.labels, &o.labels);
+                if place == known && manys.len() == 1 && self.numbers(place, m, o) {
+                    continue;
+                }
                 let mut is_taken =
                     manys.len() > 1 && self.matching.cardinality == Cardinality::OneToOne;
                 is_taken &= manys.iter().any(|other| other < member);
@@ -342,6 +346,28 @@ impl Join<'_> {
             return Ok(());
         }
         self.group_by_steps(manys, ones)
+    }
+
+    /// Arithmetic between two series of numbers alone, into a new one. `false`: it is not that.
+    fn numbers(&mut self, place: usize, many: &Series, one: &Series) -> bool {
+        let (left, right) = if self.is_swapped() {
+            (one, many)
+        } else {
+            (many, one)
+        };
+        let Operator::Arithmetic(op) = self.op else {
+            return false;
+        };
+        if !left.histograms.is_empty() || !right.histograms.is_empty() {
+            return false;
+        }
+        let sides = left.floats.iter().zip(&right.floats);
+        for (result, (l, r)) in self.result[place].floats.iter_mut().zip(sides) {
+            if l.to_bits() != STALE_NAN_BITS && r.to_bits() != STALE_NAN_BITS {
+                *result = op.apply(*l, *r);
+            }
+        }
+        true
     }
 
     fn group_by_steps(&mut self, manys: &[usize], ones: &[usize]) -> Result<(), BinaryError> {

@@ -23,7 +23,7 @@ pub enum SnappyError {
 }
 
 /// Decompresses `body` into `into`, whose memory is used again and whose contents are lost.
-/// Gives the plain bytes.
+/// Gives the plain bytes; `into` may be longer, so that nothing is cleared that was there.
 pub fn decompress<'a>(
     body: &[u8],
     max_bytes: usize,
@@ -36,12 +36,13 @@ pub fn decompress<'a>(
             max_bytes,
         });
     }
-    into.resize(size_bytes, 0);
+    if into.len() < size_bytes {
+        into.resize(size_bytes, 0);
+    }
     let written = snap::raw::Decoder::new()
-        .decompress(body, into)
+        .decompress(body, &mut into[..size_bytes])
         .map_err(SnappyError::Damaged)?;
-    into.truncate(written);
-    Ok(into)
+    Ok(&into[..written])
 }
 
 /// Compresses a body. The same bytes always give the same bytes.

@@ -16,13 +16,15 @@ mod generate;
 #[allow(dead_code, unused_imports)]
 #[path = "../../e2e/tests/it/harness/mod.rs"]
 mod harness;
+// It is also that of the queries to Loki.
+#[allow(dead_code)]
 #[path = "it/tree.rs"]
 mod tree;
 
 use std::collections::BTreeMap;
 
 use compare::{Kind, Order, compare, kind};
-use data::{Data, END_MS, START_MS};
+use data::{Body, Data, END_MS, START_MS};
 use generate::{Generator, wanted};
 use harness::{Answer, Api, Prometheus, Random, Server, oracle};
 use tree::{Gives, Node};
@@ -32,10 +34,22 @@ const REMOTE_WRITE: [(&str, &str); 3] = [
     ("content-encoding", "snappy"),
     ("x-prometheus-remote-write-version", "0.1.0"),
 ];
+const REMOTE_WRITE_2: [(&str, &str); 3] = [
+    (
+        "content-type",
+        "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+    ),
+    ("content-encoding", "snappy"),
+    ("x-prometheus-remote-write-version", "2.0.0"),
+];
 const FEATURES: &str = "--enable-feature=promql-experimental-functions,promql-binop-fill-modifiers,st-storage,use-start-timestamps";
 /// Queries unless `DIFF_QUERIES` says otherwise, and their seed.
 const QUERIES: usize = 2_000;
 const SEED: u64 = 7;
+/// What makes a jump of the smallest difference.
+const JUMPS: [&str; 10] = [
+    "%", "ceil", "floor", "round", "==", "!=", "<", ">", "<=", ">=",
+];
 /// Differences that are told before the test gives up.
 const DIFFERENCES_MAX: usize = 40;
 
@@ -97,8 +111,22 @@ impl Both {
         Ok(kind(&ours))
     }
 
+    /// Whether a difference is that of last bits in what the query is made of: its parts are the
+    /// same to 1e-9 but not to the bit, and it jumps between two such numbers.
+    fn is_of_last_bits(&self, node: &Node, when: When) -> bool {
+        let jumps = |tag: &String| JUMPS.contains(&tag.as_str());
+        node.tags.iter().any(jumps)
+            && node.children().any(|child| {
+                let [ours, theirs] = [&self.ours, &self.theirs].map(|api| {
+                    let json = ask(api, &child.text(), when).json();
+                    values(&json["data"]["result"])
+                });
+                ours != theirs
+            })
+    }
+
     /// The smallest query that differs, and how.
-    fn shrink(&self, node: &Node, when: When, why: String) -> (String, String) {
+    fn shrink(&self, node: &Node, when: When, why: String) -> (Node, String) {
         let (mut node, mut why) = (node.clone(), why);
         'smaller: loop {
             for smaller in node.smaller() {
@@ -107,9 +135,19 @@ impl Both {
                     continue 'smaller;
                 }
             }
-            return (node.text(), why);
+            return (node, why);
         }
     }
+}
+
+/// The values of all series by their labels, as they are written.
+fn values(result: &serde_json::Value) -> BTreeMap<String, String> {
+    let series = result.as_array().into_iter().flatten();
+    let pair = |s: &serde_json::Value| {
+        let values = [&s["value"], &s["values"]];
+        (s["metric"].to_string(), format!("{values:?}"))
+    };
+    series.map(pair).collect()
 }
 
 fn when(random: &mut Random, node: &Node) -> When {
@@ -122,9 +160,14 @@ fn when(random: &mut Random, node: &Node) -> When {
     When::Range(start, end.min(END_MS).max(start), step)
 }
 
-fn load(api: &Api, requests: &[Vec<u8>]) {
+fn load(api: &Api, requests: &[Body]) {
     for body in requests {
-        let answer = api.post("/api/v1/write", &REMOTE_WRITE, body).unwrap();
+        let headers = if body.version == 1 {
+            REMOTE_WRITE
+        } else {
+            REMOTE_WRITE_2
+        };
+        let answer = api.post("/api/v1/write", &headers, &body.bytes).unwrap();
         assert!(answer.status < 300, "{}: {}", answer.status, answer.text);
     }
 }
@@ -164,7 +207,8 @@ fn answers_are_those_of_prometheus() {
 
     let wanted = wanted();
     let mut given: BTreeMap<&str, usize> = wanted.iter().map(|w| (w.as_str(), 0)).collect();
-    let (mut empty, mut errors, mut differences) = (0, 0, BTreeMap::new());
+    let (mut empty, mut errors, mut last_bits) = (0, 0, 0);
+    let mut differences = BTreeMap::new();
     for index in 0..count {
         let wanted = &wanted[index % wanted.len()];
         let node = Generator {
@@ -185,7 +229,13 @@ fn answers_are_those_of_prometheus() {
             Ok(Kind::Empty) => empty += 1,
             Ok(Kind::Error) => errors += 1,
             Err(why) => {
-                let (query, why) = both.shrink(&node, when, why);
+                let (node, why) = both.shrink(&node, when, why);
+                let query = node.text();
+                if both.is_of_last_bits(&node, when) {
+                    eprintln!("last bits: {query}\n  {when:?}");
+                    last_bits += 1;
+                    continue;
+                }
                 eprintln!("DIFFERS: {query}\n  {when:?}\n  {}", cut(&why));
                 differences.insert(query, why);
             }
@@ -194,7 +244,8 @@ fn answers_are_those_of_prometheus() {
             break;
         }
     }
-    eprintln!("{count} queries: {empty} empty, {errors} errors");
+    eprintln!("{count} queries: {empty} empty, {errors} errors, {last_bits} by last bits");
+    assert!(last_bits <= 1 + count / 2_000, "{last_bits} by last bits");
     for (name, times) in &given {
         eprintln!("{name}: {times}");
     }

@@ -13,6 +13,8 @@ mod deviations;
 mod oracle;
 #[path = "it/runner.rs"]
 mod runner;
+#[path = "it/tiers.rs"]
+mod tiers;
 
 use std::path::PathBuf;
 

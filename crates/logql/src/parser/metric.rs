@@ -186,6 +186,25 @@ impl Parser<'_> {
         }
     }
 
+    /// `variants(…) of (…)`
+    pub(super) fn variants(&mut self) -> Result<MetricExpr, ParseError> {
+        self.at += 1;
+        self.expect("(")?;
+        let mut variants = vec![self.metric(0)?];
+        while self.take(",") {
+            variants.push(self.metric(0)?);
+        }
+        self.expect(")")?;
+        if !self.take_word("of") {
+            return Err(self.unexpected("of"));
+        }
+        self.expect("(")?;
+        let of = self.log_range(RangeOp::CountOverTime, 0)?;
+        self.expect(")")?;
+        check(&of.log)?;
+        Ok(MetricExpr::Variants { variants, of })
+    }
+
     fn range(&mut self, mut op: RangeOp) -> Result<MetricExpr, ParseError> {
         self.expect("(")?;
         let parameter = if let Token::Number(number) = *self.peek() {

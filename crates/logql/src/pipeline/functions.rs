@@ -1,5 +1,6 @@
 //! The functions of `line_format` and `label_format`.
 
+mod decimal;
 mod time;
 
 use std::collections::BTreeMap;
@@ -235,11 +236,11 @@ fn texts(name: &str, args: &Arguments<'_>) -> Answer {
             let engine = base64::engine::general_purpose::STANDARD;
             match engine.decode(text) {
                 Ok(bytes) => Value::text(String::from_utf8_lossy(&bytes)),
-                Err(error) => Value::text(error.to_string()),
+                Err(error) => Value::text(base64_error(&error)),
             }
         }
         "trunc" => Value::text(trunc(args.int(0)?, args.text(1)?)),
-        "substr" => Value::text(substr(args.int(0)?, args.int(1)?, args.text(2)?)),
+        "substr" => Value::text(substr(args.int(0)?, args.int(1)?, args.text(2)?)?),
         "alignLeft" | "alignRight" => {
             Value::text(align(args.int(0)?, args.text(1)?, name == "alignLeft")?)
         }
@@ -271,6 +272,17 @@ fn texts(name: &str, args: &Arguments<'_>) -> Answer {
         }
         other => return Err(format!("function {other:?} not defined")),
     })
+}
+
+/// In Go's words.
+fn base64_error(error: &base64::DecodeError) -> String {
+    let at = match error {
+        base64::DecodeError::InvalidByte(at, _)
+        | base64::DecodeError::InvalidLastSymbol { offset: at, .. }
+        | base64::DecodeError::InvalidLength(at) => *at,
+        base64::DecodeError::InvalidPadding => 0,
+    };
+    format!("illegal base64 data at input byte {at}")
 }
 
 fn bounded(count: i64) -> Result<usize, String> {
@@ -319,29 +331,45 @@ fn title(text: &str) -> String {
 }
 
 /// The first `count` characters, or the last `-count`.
-fn trunc(count: i64, text: &str) -> String {
-    let chars: Vec<char> = text.chars().collect();
-    let len = chars.len() as i64;
-    if count < 0 && len + count > 0 {
-        chars[(len + count) as usize..].iter().collect()
-    } else if count >= 0 && len > count {
-        chars[..count as usize].iter().collect()
-    } else {
-        text.to_owned()
+/// Text of bytes, of which those that are cut off their character become U+FFFD each.
+fn text_of(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(std::iter::repeat_n('\u{fffd}', chunk.invalid().len()));
     }
+    text
 }
 
-fn substr(start: i64, end: i64, text: &str) -> String {
-    let chars: Vec<char> = text.chars().collect();
-    let at = |i: i64| (i.max(0) as usize).min(chars.len());
+/// In bytes, like all of this library's functions.
+fn trunc(count: i64, text: &str) -> String {
+    let (bytes, len) = (text.as_bytes(), text.len() as i64);
+    if count < 0 && len + count > 0 {
+        return text_of(&bytes[(len + count) as usize..]);
+    }
+    if (0..len).contains(&count) {
+        return text_of(&bytes[..count as usize]);
+    }
+    text.to_owned()
+}
+
+fn substr(start: i64, end: i64, text: &str) -> Result<String, String> {
+    let (bytes, len) = (text.as_bytes(), text.len() as i64);
+    let beyond = |bounds: String| format!("runtime error: slice bounds out of range {bounds}");
     if start < 0 {
-        return chars[..at(end)].iter().collect();
+        if end > len {
+            return Err(beyond(format!("[:{end}] with length {len}")));
+        }
+        if end < 0 {
+            return Err(beyond(format!("[:{end}]")));
+        }
+        return Ok(text_of(&bytes[..end as usize]));
     }
-    let from = at(start);
-    if end < 0 || end > chars.len() as i64 {
-        return chars[from..].iter().collect();
+    let end = if end < 0 || end > len { len } else { end };
+    if start > end {
+        return Err(beyond(format!("[{start}:{end}]")));
     }
-    chars[from..at(end).max(from)].iter().collect()
+    Ok(text_of(&bytes[start as usize..end as usize]))
 }
 
 fn align(count: i64, text: &str, is_left: bool) -> Result<String, String> {
@@ -412,7 +440,7 @@ fn as_float(value: &Value) -> f64 {
         Value::Int(int) => *int as f64,
         Value::Float(float) => *float,
         Value::Bool(truth) => f64::from(u8::from(*truth)),
-        Value::Text(text) => text.trim().parse().unwrap_or(0.0),
+        Value::Text(text) => units::parse_float(text).unwrap_or(0.0),
         _ => 0.0,
     }
 }
@@ -423,25 +451,47 @@ fn as_int(value: &Value) -> i64 {
         Value::Float(float) => *float as i64,
         Value::Bool(truth) => i64::from(*truth),
         Value::Text(text) => {
-            let text = text.trim();
-            let whole = text.split_once('.').map_or(text, |(whole, rest)| {
-                if rest.chars().all(|c| c == '0') {
+            let digits = text.bytes().filter(|b| *b != b'.').count();
+            let whole = match text.split_once('.') {
+                Some((whole, rest)) if rest.bytes().all(|b| b.is_ascii_digit()) && digits > 0 => {
                     whole
-                } else {
-                    ""
                 }
-            });
-            whole.parse().unwrap_or(0)
+                _ => text,
+            };
+            go_int(whole).unwrap_or(0)
         }
         _ => 0,
     }
+}
+
+/// An integer as Go's source code has it: `0x`, `0o`, `0b` and a leading 0 tell the base, `_`
+/// may stand between digits.
+fn go_int(text: &str) -> Option<i64> {
+    let (is_negative, digits) = match text.as_bytes().first()? {
+        b'-' => (true, &text[1..]),
+        b'+' => (false, &text[1..]),
+        _ => (false, text),
+    };
+    let lower = digits.to_ascii_lowercase();
+    let prefixes = [("0x", 16), ("0b", 2), ("0o", 8), ("0", 8)];
+    let prefix = prefixes
+        .iter()
+        .find(|(sign, _)| lower.len() > sign.len() && lower.starts_with(sign));
+    let (sign, base) = prefix.copied().unwrap_or(("", 10));
+    let rest = &lower[sign.len()..];
+    let is_torn =
+        rest.contains("__") || rest.ends_with('_') || (base == 10 && rest.starts_with('_'));
+    if is_torn || rest.starts_with(['+', '-']) {
+        return None;
+    }
+    let whole = i128::from_str_radix(&rest.replace('_', ""), base).ok()?;
+    i64::try_from(if is_negative { -whole } else { whole }).ok()
 }
 
 fn arithmetic(name: &str, args: &Arguments<'_>) -> Answer {
     args.get(0)?;
     let ints = || args.values.iter().map(as_int);
     let floats = || args.values.iter().map(as_float);
-    let fold = |start: f64, of: fn(f64, f64) -> f64| Value::Float(floats().fold(start, of));
     let from_first = |of: fn(f64, f64) -> f64| {
         let mut values = floats();
         let first = values.next().unwrap_or_default();
@@ -461,10 +511,15 @@ fn arithmetic(name: &str, args: &Arguments<'_>) -> Answer {
         "sub" => return two(|a, b| Some(a.wrapping_sub(b))),
         "div" => return two(i64::checked_div),
         "mod" => return two(i64::checked_rem),
-        "addf" => fold(0.0, |a, b| a + b),
-        "mulf" => from_first(|a, b| a * b),
-        "subf" => from_first(|a, b| a - b),
-        "divf" => from_first(|a, b| a / b),
+        "addf" => from_first(decimal::add),
+        "mulf" => from_first(decimal::multiply),
+        "subf" => from_first(decimal::subtract),
+        "divf" => {
+            if floats().skip(1).any(|divisor| divisor == 0.0) {
+                return Err("decimal division by 0".to_owned());
+            }
+            from_first(decimal::divide)
+        }
         "max" => Value::Int(ints().max().unwrap_or_default()),
         "min" => Value::Int(ints().min().unwrap_or_default()),
         "maxf" => from_first(f64::max),

@@ -135,8 +135,13 @@ pub(crate) fn paths(
     }
     let mut found = 0;
     for (name, path) in paths {
-        let Some((raw, kind)) = at(line, path) else {
-            continue;
+        let (raw, kind) = match at(line, path) {
+            Ok(Some(value)) => value,
+            Ok(None) => continue,
+            Err(details) => {
+                labels.parser_error(JSON_ERROR, details, hints);
+                continue;
+            }
         };
         found += 1;
         let name = labels.parsed_name(name);
@@ -157,42 +162,41 @@ pub(crate) fn paths(
     }
 }
 
-/// The value at a path.
-pub(crate) fn at<'a>(line: &'a str, path: &[Step]) -> Option<(&'a str, Kind)> {
-    let (mut raw, mut kind, _) = value(line, 0).ok()?;
-    // The whole line is looked into even where its end is cut.
-    for step in path {
-        let start = raw.as_ptr() as usize - line.as_ptr() as usize;
-        let mut next: Option<(usize, usize, Kind)> = None;
-        match (step, kind) {
-            (Step::Key(wanted), Kind::Object) => {
-                let _ = each(raw, |key, inner, inner_kind| {
-                    if key == wanted {
-                        let offset = inner.as_ptr() as usize - raw.as_ptr() as usize;
-                        next = Some((start + offset, inner.len(), inner_kind));
-                        return Err(Stop::Enough);
-                    }
-                    Ok(())
-                });
-            }
-            (Step::Index(wanted), Kind::Array) => {
-                let mut index = 0;
-                elements(raw, |inner, inner_kind| {
-                    if index == *wanted {
-                        let offset = inner.as_ptr() as usize - raw.as_ptr() as usize;
-                        next = Some((start + offset, inner.len(), inner_kind));
-                        return false;
-                    }
-                    index += 1;
-                    true
-                });
-            }
-            _ => return None,
+/// The value at a path. The line is looked into even where its end is cut: only the value
+/// itself must be whole.
+pub(crate) fn at<'a>(
+    line: &'a str,
+    path: &[Step],
+) -> Result<Option<(&'a str, Kind)>, &'static str> {
+    let Some((step, rest)) = path.split_first() else {
+        return value(line, 0).map(|(raw, kind, _)| Some((raw, kind)));
+    };
+    let line = line.trim_start_matches([' ', '\n', '\r', '\t']);
+    match step {
+        Step::Key(wanted) if line.starts_with('{') => {
+            let Some(inner) = json_scan::behind_key(line, wanted) else {
+                return Ok(None);
+            };
+            at(inner, rest)
         }
-        let (from, len, next_kind) = next?;
-        (raw, kind) = (&line[from..from + len], next_kind);
+        Step::Index(wanted) if line.starts_with('[') => {
+            let (mut index, mut found) = (0, None);
+            elements(line, |inner, kind| {
+                if index == *wanted {
+                    found = Some((inner, kind));
+                    return false;
+                }
+                index += 1;
+                true
+            });
+            match found {
+                Some(value) if rest.is_empty() => Ok(Some(value)),
+                Some((inner, _)) => at(inner, rest),
+                None => Ok(None),
+            }
+        }
+        _ => Ok(None),
     }
-    Some((raw, kind))
 }
 
 /// The labels and the text of a packed line. A line that is none stays.

@@ -149,8 +149,37 @@ pub(crate) fn each(
     Err(error(CUT_OBJECT))
 }
 
+/// What stands behind a key of an object and its colon; what is behind that need not be whole.
+pub(crate) fn behind_key<'a>(text: &'a str, wanted: &str) -> Option<&'a str> {
+    let bytes = text.as_bytes();
+    let mut at = skip_blanks(text, 1)?;
+    while bytes[at] == b'"' {
+        let end = string_end(text, at + 1)?;
+        let raw = &text[at + 1..end - 1];
+        at = skip_blanks(text, end)?;
+        if bytes[at] != b':' {
+            return None;
+        }
+        let is_wanted = if raw.contains('\\') {
+            unescape(raw)? == wanted
+        } else {
+            raw == wanted
+        };
+        if is_wanted {
+            return Some(&text[at + 1..]);
+        }
+        let (_, _, end) = value(text, at + 1).ok()?;
+        at = skip_blanks(text, end)?;
+        if bytes[at] != b',' {
+            return None;
+        }
+        at = skip_blanks(text, at + 1)?;
+    }
+    None
+}
+
 /// Gives each element of an array to a visitor, which says whether to go on.
-pub(crate) fn elements(text: &str, mut visit: impl FnMut(&str, Kind) -> bool) {
+pub(crate) fn elements<'a>(text: &'a str, mut visit: impl FnMut(&'a str, Kind) -> bool) {
     let mut at = 1;
     loop {
         match skip_blanks(text, at) {

@@ -166,6 +166,16 @@ impl LineLabels {
         self.deleted.push(name.to_owned());
     }
 
+    /// Takes what was added of a category.
+    pub(crate) fn take(self, category: Category) -> Vec<(String, String)> {
+        let [stream, metadata, parsed] = self.added;
+        match category {
+            Category::Stream => stream,
+            Category::Metadata => metadata,
+            Category::Parsed => parsed,
+        }
+    }
+
     /// Notes an error; a parser's beats earlier ones.
     pub(crate) fn set_error(&mut self, kind: &str, details: &str) {
         kind.clone_into(&mut self.error);
@@ -270,12 +280,11 @@ impl LineLabels {
     }
 }
 
-fn build(pairs: Vec<(String, String)>) -> Labels {
-    let mut builder = Labels::empty().to_builder();
-    for (name, value) in pairs {
-        builder.set(&name, &value);
-    }
-    builder.build().unwrap_or_default()
+/// The pairs as a set. A label that is there without a value stays in it, as in Loki.
+fn build(mut pairs: Vec<(String, String)>) -> Labels {
+    pairs.sort();
+    pairs.dedup_by(|later, earlier| later.0 == earlier.0);
+    Labels::from_sorted(pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())))
 }
 
 /// A name as a label: what is no letter, digit or `_` becomes `_`, and a digit at the start

@@ -184,6 +184,10 @@ pub(crate) fn fields(
             continue;
         };
         let key = sanitized(key);
+        // Under a name of its own, a field is found only where its key is wanted, too.
+        if !fields.iter().any(|(name, _)| *name == key) && !hints.wants(&key) {
+            continue;
+        }
         let by_path = fields.iter().find(|(_, path)| *path == key);
         let Some((name, _)) = by_path.or_else(|| fields.iter().find(|(name, _)| *name == key))
         else {
@@ -194,8 +198,11 @@ pub(crate) fn fields(
         } else {
             &*value
         };
-        let name = labels.parsed_name(name);
-        labels.set(Category::Parsed, &name, value);
+        let own = labels.parsed_name(name);
+        if own != *name && !labels.is_wanted(&own, hints) {
+            break;
+        }
+        labels.set(Category::Parsed, &own, value);
         if labels.has_all(hints) {
             break;
         }

@@ -54,7 +54,7 @@ impl Tokens {
     pub(super) fn add(&mut self, token: Token<'_>) {
         if token.is_variable {
             if token.is_hashed() {
-                self.add_variable(token.text);
+                self.hash(token.text);
             }
         } else {
             self.add_word(token.text);
@@ -67,6 +67,10 @@ impl Tokens {
         if !text.bytes().any(|b| b.is_ascii_digit()) {
             return self.add_text(text);
         }
+        self.hash(text);
+    }
+
+    fn hash(&mut self, text: &str) {
         token::fold(text, &mut self.folded);
         self.shapes.add(&self.folded);
         self.hashes

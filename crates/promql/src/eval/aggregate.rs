@@ -83,7 +83,10 @@ impl Evaluator<'_> {
         } else {
             self.distinct_pipeline(inner, findings)?
         };
-        let groups = if let Some(pipeline) = pipeline {
+        let groups = if let Some(mut pipeline) = pipeline {
+            if matches!(fold, Fold::Count | Fold::Group) {
+                pipeline.only_presence();
+            }
             pipeline.fold(fold, &grouping, findings)?
         } else {
             let series = self.series(inner, findings)?;

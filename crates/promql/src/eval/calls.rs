@@ -100,7 +100,8 @@ impl Evaluator<'_> {
                 let (look, range_ms) = (range_call.look, range_call.range_ms);
                 let hint = super::select::hint(call.function.name, range_ms);
                 let matchers = super::select::matchers(&matrix.selector);
-                let mut reader = self.open(matchers, look, range_ms, 0, hint, true)?;
+                let buckets = super::select::Buckets::window(self, look, range_ms);
+                let mut reader = self.open(matchers, look, range_ms, 0, hint, buckets)?;
                 let mut series = Vec::new();
                 while let Some((labels, columns)) = reader.next()? {
                     let raw = reader.raw(labels, columns);

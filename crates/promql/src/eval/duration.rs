@@ -61,20 +61,35 @@ impl Evaluator<'_> {
     }
 }
 
-/// The lesser of two numbers, NaN when one is.
+/// The lesser of two numbers: minus infinity when one is, else NaN when one is.
 pub(super) fn go_min(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() {
+    if a == f64::NEG_INFINITY || b == f64::NEG_INFINITY {
+        f64::NEG_INFINITY
+    } else if a.is_nan() || b.is_nan() {
         f64::NAN
+    } else if a < b || (a == b && a.is_sign_negative()) {
+        a
     } else {
-        a.min(b)
+        b
     }
 }
 
-/// The greater of two numbers, NaN when one is.
+/// The greater of two numbers: infinity when one is, else NaN when one is.
 pub(super) fn go_max(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() {
-        f64::NAN
-    } else {
-        a.max(b)
+    -go_min(-a, -b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn infinities_come_before_what_is_no_number() {
+        let (inf, nan) = (f64::INFINITY, f64::NAN);
+        assert_eq!(go_min(nan, -inf), -inf);
+        assert_eq!(go_max(inf, nan), inf);
+        assert!(go_min(inf, nan).is_nan() && go_max(nan, -inf).is_nan());
+        assert_eq!((go_min(1.0, -2.0), go_max(1.0, -2.0)), (-2.0, 1.0));
+        assert!(go_max(-0.0, 0.0).is_sign_positive());
     }
 }

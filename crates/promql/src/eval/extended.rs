@@ -7,20 +7,47 @@ use kittiwake_model::{Columns, Labels, SelectHint, stale_nan};
 use kittiwake_vector::Series;
 
 use super::range_call::{Outcome, RangeCall, Window};
-use super::rate::{add, subtract};
-use super::select::{HistogramPoint, Raw, split};
+use super::rate::{add, is_start_reset, is_start_reset_after, subtract};
+use super::select::{Buckets, HistogramPoint, Raw, split};
 use super::{Evaluator, Findings};
 use crate::annotations::Annotations;
 use crate::ast::{Edges, Place, Selector};
 use crate::error::EvalError;
 
+/// A number and when its counting began; 0 is not known.
+#[derive(Debug, Clone, Copy)]
+struct Point {
+    time: i64,
+    value: f64,
+    start: i64,
+}
+
+impl Point {
+    fn plain((time, value): (i64, f64)) -> Self {
+        Self {
+            time,
+            value,
+            start: 0,
+        }
+    }
+
+    /// A counter when it began.
+    fn zero(time: i64) -> Self {
+        Self {
+            time,
+            value: 0.0,
+            start: time,
+        }
+    }
+}
+
 /// The value at `at` on the line between two samples; a counter that was reset begins at 0.
-fn between(before: (i64, f64), after: (i64, f64), at: i64, is_counter: bool) -> f64 {
-    let (mut low, high) = (before.1, after.1);
+fn between(before: Point, after: Point, at: i64, is_counter: bool) -> f64 {
+    let (mut low, high) = (before.value, after.value);
     if is_counter && high < low {
         low = 0.0;
     }
-    low + (high - low) * (at - before.0) as f64 / (after.0 - before.0) as f64
+    low + (high - low) * (at - before.time) as f64 / (after.time - before.time) as f64
 }
 
 /// The histogram at `at` between two samples.
@@ -64,32 +91,98 @@ fn ends_of(times: &[i64], start: i64, end: i64, is_smoothed: bool) -> (usize, us
     (first.saturating_sub(1), last)
 }
 
-fn left_value(
-    points: &[(i64, f64)],
-    first: usize,
-    start: i64,
-    is_smoothed: bool,
-    is_counter: bool,
-) -> f64 {
-    match points.get(first + 1) {
-        Some(next) if is_smoothed && points[first].0 < start => {
-            between(points[first], *next, start, is_counter)
-        }
-        _ => points[first].1,
-    }
+/// A side of an edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Before,
+    Behind,
 }
 
-fn right_value(
-    points: &[(i64, f64)],
-    last: usize,
-    end: i64,
+/// An end of a window.
+#[derive(Debug, Clone, Copy)]
+struct Edge {
+    at: i64,
+    /// How far back samples are seen.
+    seen_from: i64,
     is_smoothed: bool,
     is_counter: bool,
-) -> f64 {
-    if is_smoothed && last > 0 && points[last].0 > end {
-        between(points[last - 1], points[last], end, is_counter)
-    } else {
-        points[last].1
+}
+
+impl Edge {
+    /// The value at the edge when `point` is the first sample that is seen and lies behind it.
+    fn before_all(self, point: Point) -> f64 {
+        let began_after = |time| is_start_reset_after(time, point.start, point.time);
+        if !self.is_counter || !began_after(self.seen_from) {
+            point.value
+        } else if began_after(self.at) || !self.is_smoothed {
+            0.0
+        } else {
+            between(Point::zero(point.start), point, self.at, true)
+        }
+    }
+
+    /// The value between two samples around the edge, and on which side of it the counter began
+    /// anew, if it did: that beginning then stands for the sample there.
+    fn between(self, before: Point, after: Point) -> (f64, Option<Side>) {
+        let (mut left, mut right, mut began) = (before, after, None);
+        if self.is_counter && is_start_reset_after(self.at, after.start, after.time) {
+            right = Point::zero(after.start);
+            began = Some(Side::Behind);
+        } else if self.is_counter
+            && is_start_reset(before.start, before.time, after.start, after.time)
+        {
+            left = Point::zero(after.start);
+            began = Some(Side::Before);
+        }
+        let value = if self.is_smoothed {
+            between(left, right, self.at, self.is_counter)
+        } else {
+            left.value
+        };
+        (value, began)
+    }
+
+    /// A start time that lies before the edge.
+    fn known(self, start: i64) -> i64 {
+        if start > self.at { 0 } else { start }
+    }
+
+    /// The value at the left end of a window, whose first sample is at `first`, and the start.
+    fn left(self, points: &[Point], first: usize) -> (f64, i64) {
+        let point = points[first];
+        if point.time == self.at {
+            return (point.value, point.start);
+        }
+        if point.time > self.at {
+            return (self.before_all(point), self.known(point.start));
+        }
+        let Some(next) = points.get(first + 1) else {
+            return (point.value, self.known(point.start));
+        };
+        let (value, began) = self.between(point, *next);
+        let start = match began {
+            Some(Side::Before) => next.start,
+            _ => self.known(point.start),
+        };
+        (value, start)
+    }
+
+    /// The value at the right end of a window, whose last sample is at `last`, and the start.
+    fn right(self, points: &[Point], last: usize) -> (f64, i64) {
+        let point = points[last];
+        if point.time <= self.at {
+            return (point.value, self.known(point.start));
+        }
+        if last == 0 {
+            return (self.before_all(point), self.known(point.start));
+        }
+        let before = points[last - 1];
+        let (value, began) = self.between(before, point);
+        let start = match began {
+            Some(Side::Behind) => before.start,
+            _ => self.known(point.start),
+        };
+        (value, start)
     }
 }
 
@@ -108,8 +201,15 @@ pub(super) fn extend(
     if times[last] <= start {
         return Vec::new();
     }
-    let left = left_value(points, first, start, is_smoothed, false);
-    let right = right_value(points, last, end, is_smoothed, false);
+    let plain: Vec<Point> = points.iter().copied().map(Point::plain).collect();
+    let edge = |at| Edge {
+        at,
+        seen_from: i64::MIN,
+        is_smoothed,
+        is_counter: false,
+    };
+    let (left, _) = edge(start).left(&plain, first);
+    let (right, _) = edge(end).right(&plain, last);
     let inside = points.iter().enumerate().filter(|(index, (time, _))| {
         (first..=last).contains(index)
             && (*index > first || *time > start)
@@ -137,30 +237,57 @@ pub(super) fn change(
     if window.values.is_empty() {
         return None;
     }
-    let points = window.times.iter().copied();
-    let points: Vec<(i64, f64)> = points.zip(window.values.iter().copied()).collect();
+    let points: Vec<Point> = (0..window.times.len())
+        .map(|at| Point {
+            time: window.times[at],
+            value: window.values[at],
+            start: window.starts.get(at).copied().unwrap_or(0),
+        })
+        .collect();
     let is_smoothed = call.edges == Edges::Smoothed;
     let (start, end) = (window.start, window.end);
     let (mut first, last) = ends_of(window.times, start, end, is_smoothed);
-    if points[last].0 <= start || (is_smoothed && points[first].0 > end) {
+    if points[last].time <= start {
         return None;
     }
-    let left = left_value(&points, first, start, is_smoothed, is_counter);
-    let right = right_value(&points, last, end, is_smoothed, is_counter);
+    let seen_from = start.saturating_sub(call.back_ms());
+    let began_after = |time| is_start_reset_after(time, points[first].start, points[first].time);
+    let is_behind = is_smoothed && points[first].time > end;
+    if is_behind && (!is_counter || !began_after(seen_from) || began_after(end)) {
+        return None;
+    }
+    let edge = |at| Edge {
+        at,
+        seen_from,
+        is_smoothed,
+        is_counter,
+    };
+    let (left, left_start) = edge(start).left(&points, first);
+    let (right, right_start) = edge(end).right(&points, last);
     let mut change = right - left;
     if is_counter {
-        if points[first].0 <= start {
+        if points[first].time <= start {
             first += 1;
         }
-        let end_index = last + usize::from(points[last].0 < end);
-        let mut before = left;
-        let mut correction = 0.0;
+        let end_index = last + usize::from(points[last].time < end);
+        let mut before = Point {
+            time: start,
+            value: left,
+            start: left_start,
+        };
+        let end_point = Point {
+            time: end,
+            value: right,
+            start: right_start,
+        };
         let inside = points.get(first..end_index).unwrap_or_default();
-        for value in inside.iter().map(|point| point.1).chain([right]) {
-            if value < before {
-                correction += before;
+        let mut correction = 0.0;
+        for now in inside.iter().chain([&end_point]) {
+            let is_reset = is_start_reset(before.start, before.time, now.start, now.time);
+            if now.value < before.value || is_reset {
+                correction += before.value;
             }
-            before = value;
+            before = *now;
         }
         change += correction;
     }
@@ -276,7 +403,14 @@ impl Evaluator<'_> {
         let lookback = self.query.options.lookback_ms;
         let look = self.look(&selector.shift)?;
         let hint = SelectHint::default();
-        let mut reader = self.open(&selector.matchers, look, lookback, lookback, hint, false)?;
+        let mut reader = self.open(
+            &selector.matchers,
+            look,
+            lookback,
+            lookback,
+            hint,
+            Buckets::Kept,
+        )?;
         let mut all = Vec::new();
         while let Some((labels, columns)) = reader.next()? {
             let series = self.smooth(labels, columns, look, selector.place, findings);
@@ -297,7 +431,7 @@ impl Evaluator<'_> {
         place: Place,
         findings: &mut Findings,
     ) -> Series {
-        let raw = split(labels, columns, false);
+        let raw = split(labels, columns, Buckets::Kept);
         let lookback = self.query.options.lookback_ms;
         let metric = raw.labels.metric_name().unwrap_or("").to_owned();
         let mut series = Series::of(raw.labels.clone(), vec![stale_nan(); self.steps.count]);
@@ -356,7 +490,7 @@ impl Evaluator<'_> {
 fn smooth_float(raw: &Raw, at: i64, lookback: i64) -> Option<f64> {
     let (times, values) = (&raw.floats.times, &raw.floats.values);
     let next = times.partition_point(|t| *t < at);
-    let point = |index: usize| (times[index], values[index]);
+    let point = |index: usize| Point::plain((times[index], values[index]));
     let before = next.checked_sub(1).filter(|b| times[*b] > at - lookback);
     let after = (next < times.len() && times[next] <= at + lookback).then_some(next);
     match (before, after) {

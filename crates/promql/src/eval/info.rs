@@ -6,7 +6,7 @@ use kittiwake_model::labels::METRIC_NAME;
 use kittiwake_model::{Labels, LabelsBuilder, MatchOp, Matcher, stale_nan};
 use kittiwake_vector::{Series, join_equal};
 
-use super::select::{hint, newest};
+use super::select::{Buckets, hint, newest};
 use super::{Evaluator, Findings, Look};
 use crate::ast::{Call, Expr, Shift};
 use crate::error::EvalError;
@@ -160,12 +160,12 @@ impl Evaluator<'_> {
         }
         matchers.extend(wanted.values().flatten().cloned());
         let lookback = self.query.options.lookback_ms;
-        let mut reader = self.open(&matchers, look, lookback, 0, hint("info", 0), false)?;
+        let mut reader = self.open(&matchers, look, lookback, 0, hint("info", 0), Buckets::Kept)?;
         let mut infos = Vec::new();
         while let Some((labels, columns)) = reader.next()? {
             let mut times = vec![stale_nan(); self.steps.count];
             let mut has_histogram = false;
-            newest(&columns.times, self.steps, look, lookback, |step, index| {
+            newest(&columns, self.steps, look, lookback, |step, index| {
                 let is_histogram = columns
                     .histograms
                     .binary_search_by_key(&(index as u32), |(at, _)| *at)

@@ -22,7 +22,11 @@ pub(super) fn of_window(
     let is_mixed = !values.is_empty() && !histograms.is_empty();
     match call.name {
         "count_over_time" => {
-            return Some(Outcome::Float((values.len() + histograms.len()) as f64));
+            let floats = match window.weights {
+                [] => values.len() as f64,
+                weights => sum(weights),
+            };
+            return Some(Outcome::Float(floats + histograms.len() as f64));
         }
         "present_over_time" | "absent_over_time" => return Some(Outcome::Float(1.0)),
         "first_over_time" => {
@@ -62,7 +66,11 @@ pub(super) fn of_window(
             if values.is_empty() {
                 return histogram_total(call, histograms, metric, is_mean, notes);
             }
-            let total = if is_mean { mean(values) } else { sum(values) };
+            let total = match window.weights {
+                _ if !is_mean => sum(values),
+                [] => mean(values),
+                weights => sum(values) / sum(weights),
+            };
             return Some(Outcome::Float(total));
         }
         _ => {}

@@ -2,23 +2,15 @@
 //! window, and what changes its values one by one. A series goes through all of it as it is
 //! read, on as many threads as the query may use.
 
-use std::sync::mpsc::{SyncSender, sync_channel};
-
 use kittiwake_model::labels::METRIC_NAME;
 use kittiwake_model::{Columns, FloatHistogram, Labels, MatchOp, STALE_NAN_BITS, SelectHint};
 use kittiwake_vector::{Comparison, Fold, Grouping, Groups, Notes, Operator, Series, with_scalar};
 
 use super::range_call::RangeCall;
-use super::select::{Reader, at_steps, hint, split};
+use super::select::{Buckets, Reader, at_steps, hint, split};
 use super::{Evaluator, Findings, Look, simple};
 use crate::ast::{Binary, Call, Edges, Expr, Place, Selector, ValueType};
 use crate::error::EvalError;
-
-/// Series are handed to threads in portions of so many, or of so many samples.
-const PORTION_SERIES: usize = 64;
-const PORTION_SAMPLES: usize = 64 << 10;
-/// Portions that may wait for a thread.
-const PORTIONS_WAITING: usize = 2;
 
 /// What gives the series.
 enum Leaf<'e> {
@@ -51,12 +43,10 @@ pub(super) struct Pipeline<'e, 'a> {
     selector: &'e Selector,
     look: Look,
     hint: SelectHint,
-    skips_buckets: bool,
+    buckets: Buckets,
     leaf: Leaf<'e>,
     maps: Vec<Map<'e>>,
 }
-
-type Portion = Vec<(Labels, Columns)>;
 
 impl<'a> Evaluator<'a> {
     /// The expression as a pipeline, if it works series by series.
@@ -72,7 +62,7 @@ impl<'a> Evaluator<'a> {
                 selector,
                 look: self.look(&selector.shift)?,
                 hint: SelectHint::default(),
-                skips_buckets: self.skips_buckets(),
+                buckets: Buckets::newest(self, self.look(&selector.shift)?),
                 leaf: Leaf::Newest,
                 maps: Vec::new(),
             })),
@@ -120,7 +110,11 @@ impl<'a> Evaluator<'a> {
                 selector: &matrix.selector,
                 look: range_call.look,
                 hint: hint(call.function.name, range_call.range_ms),
-                skips_buckets: self.below(call).skips_buckets(),
+                buckets: Buckets::window(
+                    &self.below(call),
+                    range_call.look,
+                    range_call.range_ms + range_call.back_ms() + range_call.ahead_ms(),
+                ),
                 leaf: Leaf::Window(range_call),
                 maps: Vec::new(),
             }));
@@ -251,6 +245,13 @@ fn can_be_pipeline(expr: &Expr) -> bool {
 }
 
 impl Pipeline<'_, '_> {
+    /// Says that of its values it matters only that they are there.
+    pub(super) fn only_presence(&mut self) {
+        if matches!(self.leaf, Leaf::Newest) && self.maps.is_empty() {
+            self.hint.only_presence = true;
+        }
+    }
+
     fn open(&self) -> Result<Reader<'_>, EvalError> {
         let lookback = self.evaluator.query.options.lookback_ms;
         let (back, ahead) = match &self.leaf {
@@ -260,17 +261,22 @@ impl Pipeline<'_, '_> {
         let hint = self.hint.clone();
         let matchers = &self.selector.matchers;
         self.evaluator
-            .open(matchers, self.look, back, ahead, hint, self.skips_buckets)
+            .open(matchers, self.look, back, ahead, hint, self.buckets)
     }
 
-    /// One series through all of it.
+    /// One series through all of it. Columns come back for their memory.
     fn compute(
         &self,
         labels: Labels,
-        columns: Columns,
+        mut columns: Columns,
         findings: &mut Findings,
-    ) -> Result<Option<Series>, EvalError> {
+    ) -> Result<(Option<Series>, Columns), EvalError> {
         let evaluator = &self.evaluator;
+        let first = evaluator.looked(0, self.look);
+        if let Some(thinned) = columns.thinned.iter().find(|t| first <= t.until_ms) {
+            let (notes, place) = (&mut findings.annotations, self.selector.place);
+            notes.thinned(thinned.window_ms, place);
+        }
         let mut series = match &self.leaf {
             Leaf::Newest => at_steps(
                 labels,
@@ -278,18 +284,20 @@ impl Pipeline<'_, '_> {
                 evaluator.steps,
                 self.look,
                 evaluator.query.options.lookback_ms,
-                self.skips_buckets,
+                self.buckets,
                 findings,
             ),
             Leaf::Window(call) => {
-                let raw = split(labels, columns, self.skips_buckets);
-                call.series(evaluator, &raw, findings)?
+                let raw = split(labels, columns, self.buckets);
+                let series = call.series(evaluator, &raw, findings)?;
+                columns = raw.into_columns();
+                series
             }
         };
         for map in &self.maps {
             apply(map, evaluator, &mut series, findings);
         }
-        Ok((!series.is_empty()).then_some(series))
+        Ok(((!series.is_empty()).then_some(series), columns))
     }
 
     /// Whether no two of its series can have the same labels.
@@ -355,110 +363,52 @@ impl Pipeline<'_, '_> {
         Ok(groups)
     }
 
-    /// Reads all series and gives each, computed, to `add` with the state of its thread.
+    /// Reads all series and gives each, computed, to `add` with the state of its thread. The
+    /// same series go to the same thread in each run, and the states come in order of threads.
     fn run<S: Send>(
         &self,
         findings: &mut Findings,
         start: impl Fn() -> S + Sync,
         add: impl Fn(&mut S, Series) -> Result<(), EvalError> + Sync,
     ) -> Result<Vec<S>, EvalError> {
-        let mut reader = self.open()?;
-        let first = next_portion(&mut reader)?;
-        let work = |portion: Portion, state: &mut S, findings: &mut Findings| {
-            for (labels, columns) in portion {
-                self.evaluator.query.context.check()?;
-                if let Some(series) = self.compute(labels, columns, findings)? {
-                    add(state, series)?;
-                }
-            }
-            Ok::<(), EvalError>(())
-        };
-        let threads = self.evaluator.query.options.threads_max;
-        let mut second = Vec::new();
-        if !first.is_empty() {
-            second = next_portion(&mut reader)?;
-        }
-        if second.is_empty() || threads < 2 {
+        let work = |mut reader: Reader<'_>, findings: &mut Findings| {
             let mut state = start();
-            let mut portions = vec![second, first];
-            while let Some(portion) = portions.pop() {
-                let is_last = portion.is_empty();
-                work(portion, &mut state, findings)?;
-                if portions.is_empty() && !is_last {
-                    portions.push(next_portion(&mut reader)?);
+            while let Some((labels, columns)) = reader.next()? {
+                let (series, columns) = self.compute(labels, columns, findings)?;
+                reader.give_back(columns);
+                if let Some(series) = series {
+                    add(&mut state, series)?;
                 }
             }
-            return Ok(vec![state]);
-        }
+            Ok::<S, EvalError>(state)
+        };
+        let mut reader = self.open()?;
+        let mut others = reader
+            .split(self.evaluator.query.options.threads_max)
+            .into_iter();
+        let Some(first) = others.next() else {
+            return Ok(vec![work(reader, findings)?]);
+        };
         let steps = self.evaluator.steps;
         std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads)
-                .map(|_| {
-                    let (sender, receiver) = sync_channel::<Portion>(PORTIONS_WAITING);
-                    let (start, work) = (&start, &work);
-                    let worker = scope.spawn(move || {
-                        let (mut state, mut findings) = (start(), Findings::new(steps));
-                        for portion in receiver {
-                            work(portion, &mut state, &mut findings)?;
-                        }
-                        Ok::<_, EvalError>((state, findings))
-                    });
-                    (sender, worker)
+            let spawn = |reader| {
+                scope.spawn(|| {
+                    let mut findings = Findings::new(steps);
+                    Ok::<_, EvalError>((work(reader, &mut findings)?, findings))
                 })
-                .collect();
-            let (senders, workers): (Vec<_>, Vec<_>) = workers.into_iter().unzip();
-            let read = distribute(&mut reader, [first, second], &senders);
-            drop(senders);
-            let mut states = Vec::with_capacity(threads);
+            };
+            let workers: Vec<_> = others.map(spawn).collect();
+            let mut states = vec![work(first, findings)?];
             for worker in workers {
-                let done = worker
-                    .join()
-                    .map_err(|_| EvalError::new("evaluation failed unexpectedly"))?;
+                let done = worker.join();
+                let done = done.map_err(|_| EvalError::new("evaluation failed unexpectedly"))?;
                 let (state, found) = done?;
                 findings.merge(found);
                 states.push(state);
             }
-            read.map(|()| states)
+            Ok(states)
         })
     }
-}
-
-/// Gives portions to the threads in turn, so that the same thread gets the same series in each
-/// run. A thread that has failed takes no more.
-fn distribute(
-    reader: &mut Reader<'_>,
-    first: [Portion; 2],
-    senders: &[SyncSender<Portion>],
-) -> Result<(), EvalError> {
-    let mut turn = senders.iter().cycle();
-    let mut send = |portion| {
-        turn.next()
-            .is_some_and(|sender| sender.send(portion).is_ok())
-    };
-    for portion in first {
-        if !send(portion) {
-            return Ok(());
-        }
-    }
-    loop {
-        let portion = next_portion(reader)?;
-        if portion.is_empty() || !send(portion) {
-            return Ok(());
-        }
-    }
-}
-
-fn next_portion(reader: &mut Reader<'_>) -> Result<Portion, EvalError> {
-    let mut portion = Vec::new();
-    let mut samples = 0;
-    while portion.len() < PORTION_SERIES && samples < PORTION_SAMPLES {
-        let Some((labels, columns)) = reader.next()? else {
-            break;
-        };
-        samples += columns.len();
-        portion.push((labels, columns));
-    }
-    Ok(portion)
 }
 
 fn apply(map: &Map<'_>, evaluator: &Evaluator<'_>, series: &mut Series, findings: &mut Findings) {

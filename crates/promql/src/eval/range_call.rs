@@ -1,11 +1,12 @@
 //! Functions over the samples of a window.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kittiwake_model::{FloatHistogram, stale_nan};
 use kittiwake_vector::Series;
 
-use super::select::{HistogramPoint, Raw};
+use super::select::{HistogramPoint, Raw, reach};
 use super::{Evaluator, Findings, Look, over_time, rate, regression, resets, sliding};
 use crate::ast::{Call, Edges, Expr, Place};
 use crate::error::EvalError;
@@ -21,6 +22,8 @@ pub(super) struct Window<'w> {
     pub(super) values: &'w [f64],
     /// When the counting of each began, or empty.
     pub(super) starts: &'w [i64],
+    /// How many samples each is the sum of, or empty.
+    pub(super) weights: &'w [f64],
     pub(super) histograms: &'w [HistogramPoint],
 }
 
@@ -32,6 +35,7 @@ pub(super) enum Outcome {
 }
 
 /// A function over a window with all that it needs.
+#[derive(Clone)]
 pub(super) struct RangeCall<'e> {
     pub(super) name: &'static str,
     /// The selector or subquery that it is over.
@@ -139,6 +143,51 @@ impl RangeCall<'_> {
 
     /// A series of results.
     pub(super) fn series(
+        &self,
+        evaluator: &Evaluator<'_>,
+        raw: &Raw,
+        findings: &mut Findings,
+    ) -> Result<Series, EvalError> {
+        if raw.thinned.is_empty() {
+            return self.of_one_range(evaluator, raw, findings);
+        }
+        // Windows are as long as what is left there allows; steps with windows of one length are
+        // computed together.
+        let steps = 0..evaluator.steps.count;
+        let ranges: Vec<i64> = steps
+            .map(|step| {
+                reach(
+                    &raw.thinned,
+                    evaluator.looked(step, self.look),
+                    self.range_ms,
+                )
+            })
+            .collect();
+        let distinct: BTreeSet<i64> = ranges.iter().copied().collect();
+        let mut whole: Option<Series> = None;
+        for range_ms in distinct {
+            let call = Self {
+                range_ms,
+                ..self.clone()
+            };
+            let mut found = Findings::new(evaluator.steps);
+            let part = call.of_one_range(evaluator, raw, &mut found)?;
+            findings.annotations.merge(found.annotations);
+            let into = whole.get_or_insert_with(|| Series {
+                drops_name: part.drops_name,
+                ..Series::of(part.labels.clone(), vec![stale_nan(); ranges.len()])
+            });
+            for step in (0..ranges.len()).filter(|step| ranges[*step] == range_ms) {
+                if let Some(sample) = part.get(step) {
+                    into.set(step, sample);
+                }
+                findings.samples[step] += found.samples[step];
+            }
+        }
+        Ok(whole.unwrap_or_else(|| Series::of(raw.labels.clone(), Vec::new())))
+    }
+
+    fn of_one_range(
         &self,
         evaluator: &Evaluator<'_>,
         raw: &Raw,
@@ -270,7 +319,8 @@ impl RangeCall<'_> {
                 end: at,
                 times: &floats.times[range.clone()],
                 values: &floats.values[range.clone()],
-                starts: floats.starts.get(range).unwrap_or_default(),
+                starts: floats.starts.get(range.clone()).unwrap_or_default(),
+                weights: floats.weights.get(range).unwrap_or_default(),
                 histograms,
             };
             match self.at_window(&window, step, metric, findings) {

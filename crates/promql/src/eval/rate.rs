@@ -23,6 +23,11 @@ pub(super) fn is_start_reset(start_before: i64, before: i64, start: i64, time: i
     start_before <= before && start_before != 0 && start_before != before
 }
 
+/// Whether a counter began anew after a time at which there need be no sample.
+pub(super) fn is_start_reset_after(after: i64, start: i64, time: i64) -> bool {
+    start > after && time > after && is_start_reset(after, after, start, time)
+}
+
 /// Whether a sample says that its counting began before the sample before it, but not when that
 /// one's did.
 fn overlaps(start_before: i64, before: i64, start: i64) -> bool {
@@ -38,45 +43,94 @@ struct Ends {
     gaps: usize,
 }
 
-/// How much the change between the first and last sample is multiplied by, when it is
-/// extrapolated to the ends of the window. `zero_seconds` is how long before the first sample a
-/// counter would have been 0.
-fn factor(
-    ends: Ends,
-    start: i64,
-    end: i64,
-    started: Option<i64>,
-    zero_seconds: impl Fn(f64) -> Option<f64>,
-) -> f64 {
-    let mut to_start = (ends.first - start) as f64 / 1000.0;
-    let mut to_end = (end - ends.last) as f64 / 1000.0;
-    let mut sampled = (ends.last - ends.first) as f64 / 1000.0;
-    let mean_gap = if ends.gaps > 0 {
-        sampled / ends.gaps as f64
-    } else {
-        0.0
-    };
-    let threshold = mean_gap * 1.1;
-    if let Some(started) = started {
-        to_start = 0.0;
-        sampled = (ends.last - started) as f64 / 1000.0;
-    } else {
-        if to_start >= threshold {
+/// How the change between the first and last sample is extrapolated to the ends of a window,
+/// as far as times alone say.
+#[derive(Clone, Copy)]
+struct Extrapolation {
+    /// Seconds to the ends.
+    to_start: f64,
+    to_end: f64,
+    sampled: f64,
+    /// What the change is multiplied by when nothing keeps it from reaching both ends.
+    factor: f64,
+}
+
+impl Extrapolation {
+    fn new(ends: Ends, start: i64, end: i64, started: Option<i64>) -> Self {
+        let mut to_start = (ends.first - start) as f64 / 1000.0;
+        let mut to_end = (end - ends.last) as f64 / 1000.0;
+        let mut sampled = (ends.last - ends.first) as f64 / 1000.0;
+        let mean_gap = if ends.gaps > 0 {
+            sampled / ends.gaps as f64
+        } else {
+            0.0
+        };
+        let threshold = mean_gap * 1.1;
+        if let Some(started) = started {
+            to_start = 0.0;
+            sampled = (ends.last - started) as f64 / 1000.0;
+        } else if to_start >= threshold {
             to_start = mean_gap / 2.0;
         }
-        if let Some(to_zero) = zero_seconds(sampled)
-            && to_zero < to_start
-        {
-            to_start = to_zero;
+        if to_end >= threshold {
+            to_end = mean_gap / 2.0;
+        }
+        let mut new = Self {
+            to_start,
+            to_end,
+            sampled,
+            factor: 1.0,
+        };
+        new.factor = new.factor_from(to_start);
+        new
+    }
+
+    fn factor_from(&self, to_start: f64) -> f64 {
+        if self.sampled == 0.0 {
+            1.0
+        } else {
+            (self.sampled + to_start + self.to_end) / self.sampled
         }
     }
-    if to_end >= threshold {
-        to_end = mean_gap / 2.0;
+
+    /// The factor for a counter that had grown by `change` since its first sample of `first`:
+    /// it would not have been below 0. `None` is [`Extrapolation::factor`].
+    #[inline]
+    fn cut_at_zero(&self, first: f64, change: f64) -> Option<f64> {
+        // The division is left out where it is clear by far, whatever is rounded.
+        let reached = self.to_start * change * 1.001 + f64::MIN_POSITIVE;
+        let is_near = first * self.sampled <= reached;
+        if !(change > 0.0 && first >= 0.0 && is_near) {
+            return None;
+        }
+        let to_zero = self.sampled * (first / change);
+        (to_zero < self.to_start).then(|| self.factor_from(to_zero))
     }
-    if sampled == 0.0 {
-        1.0
-    } else {
-        (sampled + to_start + to_end) / sampled
+
+    /// The factor of a change; `first` is the first sample if that of a counter.
+    fn factor_of(&self, first: Option<f64>, change: f64, started: Option<i64>) -> f64 {
+        let first = first.filter(|_| started.is_none());
+        let cut = first.and_then(|first| self.cut_at_zero(first, change));
+        cut.unwrap_or(self.factor)
+    }
+}
+
+/// What an extrapolation depends on, in ms.
+#[derive(Clone, Copy)]
+struct Shape {
+    to_start: i64,
+    to_end: i64,
+    sampled: i64,
+    gaps: usize,
+}
+
+impl Shape {
+    /// Whether it is the same. Compared in registers: numbers that were just stored one by one
+    /// and are loaded in pairs hold up the processor.
+    #[inline]
+    fn is(self, other: Self) -> bool {
+        let ends = (self.to_start ^ other.to_start) | (self.to_end ^ other.to_end);
+        (ends | (self.sampled ^ other.sampled)) == 0 && self.gaps == other.gaps
     }
 }
 
@@ -90,11 +144,8 @@ pub(super) fn over_steps(
 ) {
     let (times, values) = (&floats.times, &floats.values);
     let is_counter = call.name != "delta";
-    let per_second = if call.name == "rate" {
-        call.range_seconds()
-    } else {
-        1.0
-    };
+    let seconds = (call.name == "rate").then(|| call.range_seconds());
+    let per_second = |factor: f64| seconds.map_or(factor, |seconds| factor / seconds);
     let mut resets: Vec<usize> = Vec::new();
     if is_counter {
         let pairs = values.windows(2).enumerate();
@@ -105,6 +156,8 @@ pub(super) fn over_steps(
         );
     }
     let mut next_reset = 0;
+    // With regular samples and steps the windows of a series look all the same.
+    let mut known: Option<(Shape, Extrapolation, f64)> = None;
     call.windows(evaluator, times, |step, at, range| {
         findings.samples[step] += range.len() as u64;
         if range.len() < 2 {
@@ -118,18 +171,30 @@ pub(super) fn over_steps(
         for reset in resets[next_reset..].iter().take_while(|r| **r <= last) {
             change += values[*reset - 1];
         }
-        let ends = Ends {
-            first: times[first],
-            last: times[last],
-            gaps: last - first,
+        let (start, gaps) = (at - call.range_ms, last - first);
+        let shape = Shape {
+            to_start: times[first] - start,
+            to_end: at - times[last],
+            sampled: times[last] - times[first],
+            gaps,
         };
-        let to_zero = |sampled: f64| {
-            (is_counter && change > 0.0 && values[first] >= 0.0)
-                .then(|| sampled * (values[first] / change))
+        let (extrapolation, plain) = match known {
+            Some((of, extrapolation, plain)) if of.is(shape) => (extrapolation, plain),
+            _ => {
+                let ends = Ends {
+                    first: times[first],
+                    last: times[last],
+                    gaps,
+                };
+                let extrapolation = Extrapolation::new(ends, start, at, None);
+                let plain = per_second(extrapolation.factor);
+                known = Some((shape, extrapolation, plain));
+                (extrapolation, plain)
+            }
         };
-        let mut factor = factor(ends, at - call.range_ms, at, None, to_zero);
-        if call.name == "rate" {
-            factor /= per_second;
+        let mut factor = plain;
+        if is_counter && let Some(cut) = extrapolation.cut_at_zero(values[first], change) {
+            factor = per_second(cut);
         }
         series.floats[step] = change * factor;
     });
@@ -183,10 +248,8 @@ pub(super) fn extrapolated(
     }
     let mut change = change?;
     let count = first.histogram.count;
-    let to_zero = |sampled: f64| {
-        (is_counter && change.count > 0.0 && count >= 0.0).then(|| sampled * (count / change.count))
-    };
-    let factor = factor(ends, window.start, window.end, started, to_zero);
+    let extrapolation = Extrapolation::new(ends, window.start, window.end, started);
+    let factor = extrapolation.factor_of(is_counter.then_some(count), change.count, started);
     change.scale(factor / per_second);
     Some(Outcome::Histogram(change))
 }
@@ -234,11 +297,9 @@ fn floats(
         last: times[last],
         gaps: last,
     };
-    let to_zero = |sampled: f64| {
-        (is_counter && change > 0.0 && values[0] >= 0.0).then(|| sampled * (values[0] / change))
-    };
-    let factor = factor(ends, window.start, window.end, started, to_zero);
-    Some((change, factor))
+    let extrapolation = Extrapolation::new(ends, window.start, window.end, started);
+    let first = is_counter.then_some(values[0]);
+    Some((change, extrapolation.factor_of(first, change, started)))
 }
 
 /// Adds, and notes what is to be noted; `false` when that is not possible.

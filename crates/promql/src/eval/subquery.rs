@@ -127,6 +127,7 @@ fn raw(series: Series, steps: Steps) -> Raw {
         drops_name: series.drops_name,
         floats,
         histograms: histograms.collect(),
+        thinned: Vec::new(),
     }
 }
 

@@ -3,7 +3,7 @@
 use kittiwake_model::{STALE_NAN_BITS, SelectHint, is_stale_nan, stale_nan};
 use kittiwake_vector::Series;
 
-use super::select::newest;
+use super::select::{Buckets, newest};
 use super::{Evaluator, Findings};
 use crate::ast::{Call, Expr, Selector};
 use crate::error::EvalError;
@@ -44,7 +44,7 @@ impl Evaluator<'_> {
         let look = self.look(&selector.shift)?;
         let lookback = self.query.options.lookback_ms;
         let hint = SelectHint::default();
-        let mut reader = self.open(&selector.matchers, look, lookback, 0, hint, false)?;
+        let mut reader = self.open(&selector.matchers, look, lookback, 0, hint, Buckets::Kept)?;
         let mut all = Vec::new();
         while let Some((labels, columns)) = reader.next()? {
             let mut series = Series::of(labels, vec![stale_nan(); self.steps.count]);
@@ -57,7 +57,7 @@ impl Evaluator<'_> {
                     Err(_) => columns.values[index].to_bits() == STALE_NAN_BITS,
                 }
             };
-            newest(&columns.times, self.steps, look, lookback, |step, index| {
+            newest(&columns, self.steps, look, lookback, |step, index| {
                 if is_stale(index) {
                     return;
                 }

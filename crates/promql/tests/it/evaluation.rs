@@ -2,6 +2,7 @@ use kittiwake_model::histogram::{Counts, Span};
 use kittiwake_model::memory::MemoryMetrics;
 use kittiwake_model::{Histogram, Labels, QueryContext, stale_nan};
 use kittiwake_promql::{Answer, EvalError, Options, Point, Value, instant, parse, range};
+use proptest::prelude::*;
 
 fn store() -> MemoryMetrics {
     let store = MemoryMetrics::new();
@@ -247,5 +248,36 @@ fn a_name_goes_at_once_unless_it_is_delayed() {
             panic!("no vector")
         };
         assert_eq!(vector[0].0.len(), names);
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_best_of_a_window_is_its_first_or_last_in_order(
+        values in proptest::collection::vec((0_i64..4, 0_u8..6), 1..200),
+        window in 1_i64..300,
+        step in 1_i64..90,
+    ) {
+        let store = MemoryMetrics::new();
+        let labels = Labels::from_pairs([("__name__", "x")]).unwrap();
+        let mut time = 0;
+        for (gap, value) in values {
+            time += gap * gap * 1000;
+            let value = if value == 5 { stale_nan() } else { f64::from(value) };
+            store.append(&labels, time, value);
+        }
+        let times = (0, time + 60_000, step * 1000);
+        let run = |query: String| {
+            let context = QueryContext::default();
+            match ask(&query, &store, times, &Options::default(), &context).unwrap().value {
+                Value::Matrix(matrix) => matrix.into_iter().map(|s| s.floats).collect::<Vec<_>>(),
+                _ => Vec::new(),
+            }
+        };
+        for (best, phi) in [("max", 1), ("min", 0)] {
+            let got = run(format!("{best}_over_time(x[{window}s])"));
+            let want = run(format!("quantile_over_time({phi}, x[{window}s])"));
+            prop_assert_eq!(got, want);
+        }
     }
 }

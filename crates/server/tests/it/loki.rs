@@ -62,7 +62,7 @@ async fn labels_stand_by_where_they_come_from_when_asked() {
     let plain = server.get(&path).await.data();
     assert_eq!(
         plain["result"][0]["stream"],
-        json!({"a":"1","app":"web","detected_level":"warn","level":"warn","pod":"p"})
+        json!({"a":"1","app":"web","detected_level":"warn","level":"warn","pod":"p","service_name":"web"})
     );
     let request = axum::http::Request::get(&path)
         .header("x-loki-response-encoding-flags", "categorize-labels")
@@ -72,7 +72,7 @@ async fn labels_stand_by_where_they_come_from_when_asked() {
     assert_eq!(data["encodingFlags"], json!(["categorize-labels"]));
     assert_eq!(
         data["result"],
-        json!([{"stream":{"app":"web"},"values":[["1700000000000000000","a=1 level=warn",{
+        json!([{"stream":{"app":"web","service_name":"web"},"values":[["1700000000000000000","a=1 level=warn",{
             "structuredMetadata":{"detected_level":"warn","pod":"p"},
             "parsed":{"a":"1","level":"warn"}}]]}])
     );
@@ -142,12 +142,16 @@ async fn the_rest_of_the_api_answers() {
     let labels = ask("detected_labels").await.json();
     assert_eq!(
         labels,
-        json!({"detectedLabels":[{"label":"app","cardinality":1}]})
+        json!({"detectedLabels":[{"label":"app","cardinality":1},{"label":"service_name","cardinality":1}]})
     );
     let volumes = ask("index/volume_range").await.data();
     assert_eq!(volumes["result"][0]["metric"], json!({"app":"web"}));
     assert_eq!(volumes["result"][0]["values"].as_array().unwrap().len(), 2);
-    assert_eq!(ask("patterns").await.data(), json!([]));
+    assert_eq!(
+        ask("patterns").await.data(),
+        json!([{"pattern":"{\"n\":<_>,\"u\":{\"id\":\"x\"}}","level":"unknown",
+            "samples":[[1_700_000_000,10],[1_700_000_010,10]]}])
+    );
     let shown = ask("format_query").await.data();
     assert_eq!(shown, json!("{app=\"web\"}"));
     assert_eq!(ask("drilldown-limits").await.status, StatusCode::OK);

@@ -10,3 +10,4 @@ mod otlp;
 mod prometheus;
 mod read;
 mod remote_write;
+mod search;

@@ -263,6 +263,11 @@ async fn the_state_of_the_server_is_told() {
     let server = filled().await;
     let tsdb = server.get("/api/v1/status/tsdb").await.data();
     assert_eq!(tsdb["headStats"]["numSeries"], 3);
+    let head = &tsdb["headStats"];
+    assert!(
+        head["minTime"].as_i64() <= head["maxTime"].as_i64(),
+        "{head}"
+    );
     assert_eq!(
         tsdb["seriesCountByMetricName"][0],
         json!({"name": "up", "value": 2})

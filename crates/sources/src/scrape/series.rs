@@ -39,6 +39,8 @@ pub(super) enum ScrapeError {
     Text(#[from] ExpositionError),
     #[error("more than {0} samples (sample_limit)")]
     Samples(u64),
+    #[error("a native histogram has more than {0} buckets (native_histogram_bucket_limit)")]
+    Buckets(u64),
     #[error("more than {SERIES_MAX} series")]
     Series,
     #[error("series {series}: {what} of {count} exceed the limit of {limit}")]
@@ -50,6 +52,22 @@ pub(super) enum ScrapeError {
     },
     #[error("series {0} has no name after relabelling")]
     NoName(String),
+}
+
+/// Coarsens a histogram to what a job allows.
+fn limit_buckets(histogram: &mut Histogram, limits: &Limits) -> Result<(), ScrapeError> {
+    if let Some(schema) = limits.histogram_schema {
+        histogram.coarsen(schema);
+    }
+    while limits.histogram_buckets > 0 && histogram.buckets_len() as u64 > limits.histogram_buckets
+    {
+        let schema = histogram.schema;
+        histogram.coarsen(schema - 1);
+        if histogram.schema == schema {
+            return Err(ScrapeError::Buckets(limits.histogram_buckets));
+        }
+    }
+    Ok(())
 }
 
 /// Samples by time.
@@ -332,12 +350,13 @@ impl Reading<'_> {
     fn histogram(
         &mut self,
         sample: &Sample<'_>,
-        histogram: Histogram,
+        mut histogram: Histogram,
         exemplars: &[ScrapedExemplar],
     ) -> Result<(), ScrapeError> {
         let Some(index) = self.place(sample)? else {
             return Ok(());
         };
+        limit_buckets(&mut histogram, &self.rules.limits)?;
         let (batch, series) = self.at(index);
         let start_ms = sample.start_ms.unwrap_or(0);
         let labels = series.labels.clone();

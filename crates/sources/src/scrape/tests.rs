@@ -417,6 +417,44 @@ fn starts_exemplars_histograms_and_metadata_go_along() {
 }
 
 #[test]
+fn a_job_limits_the_buckets_of_histograms() {
+    let text = "# TYPE h histogram\nh {count:4,sum:1,schema:3,zero_threshold:0,zero_count:0,\
+                positive_spans:[1:4],positive_buckets:[1,1,1,1]} st@1\n# EOF\n";
+    let read = |own: &str| {
+        let text_of_job = format!("    scrape_native_histograms: true\n{own}");
+        let mut cache = cache_with(&text_of_job);
+        let mut out = Batches::new();
+        let rules = job_rules(&text_of_job);
+        let read = cache.read(
+            text.as_bytes(),
+            Format::OpenMetrics2,
+            1_000,
+            &rules,
+            &mut out,
+        );
+        read.map(|_| {
+            let (_, histogram, _) = &out[&1_000].histograms[0];
+            (histogram.schema, histogram.buckets_len())
+        })
+    };
+    assert_eq!(read("").unwrap(), (3, 4));
+    assert_eq!(
+        read("    native_histogram_bucket_limit: 4\n").unwrap(),
+        (3, 4)
+    );
+    assert_eq!(
+        read("    native_histogram_bucket_limit: 2\n").unwrap(),
+        (2, 2)
+    );
+    assert_eq!(
+        read("    native_histogram_bucket_limit: 1\n").unwrap(),
+        (1, 1)
+    );
+    let coarse = "    native_histogram_min_bucket_factor: 1.5\n";
+    assert_eq!(read(coarse).unwrap(), (0, 1));
+}
+
+#[test]
 fn a_job_says_what_becomes_of_histograms() {
     let text =
         "# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_sum 3\nh_count 2\n";

@@ -1,5 +1,7 @@
 //! Where a block's series, pages, groups and columns lie.
 
+use std::ops::Range;
+
 use kittiwake_journal::bytes::{Malformed, Reader, put_uvarint, put_varint};
 use kittiwake_model::labels::METRIC_NAME;
 use kittiwake_model::{Labels, Matcher, TimeRange};
@@ -45,6 +47,8 @@ pub(super) struct Page {
     /// From the end of the group's tables.
     pub(super) offset: u32,
     pub(super) len: u32,
+    /// How many pages of the group come before it.
+    pub(super) rank: u32,
 }
 
 /// Neighbouring series of one metric name.
@@ -82,6 +86,25 @@ impl Index {
         (name, self.sets[series as usize])
     }
 
+    /// About the samples of a series in the range, with a share of those that are decoded with
+    /// them.
+    pub(crate) fn samples_about(&self, series: u32, range: TimeRange) -> usize {
+        let columns = self.pages_of(series).iter();
+        let columns = columns.map(|p| &self.columns[p.column as usize]);
+        let about = columns.map(|c| {
+            let own = c.range;
+            let end = own.end.min(range.end).saturating_add(1);
+            let within = end.saturating_sub(own.start.max(range.start)).max(0) as f64;
+            if within == 0.0 {
+                return 0;
+            }
+            let share = within / (own.end.saturating_sub(own.start) as f64 + 1.0);
+            let samples = f64::from(c.samples);
+            (samples * share.min(1.0) + samples / 16.0) as usize
+        });
+        about.sum()
+    }
+
     /// The metric names as numbers of texts, ascending.
     pub(crate) fn names(&self) -> impl Iterator<Item = u32> {
         let mut names: Vec<u32> = self.runs.iter().map(|r| r.name).collect();
@@ -96,13 +119,31 @@ impl Index {
         self.dictionary.labels(name, set)
     }
 
+    /// A hash of a series' labels, by the key of the dictionary: equal in all blocks with it.
+    pub(crate) fn label_hash(&self, series: u32) -> u128 {
+        let (name, set) = self.name_and_set(series);
+        let name = (name != NAMELESS).then(|| self.dictionary.text(name));
+        self.dictionary.label_hash(name, set)
+    }
+
     pub(super) fn pages_of(&self, series: u32) -> &[Page] {
+        &self.pages[self.page_numbers(series)]
+    }
+
+    /// The numbers of a series' pages.
+    pub(super) fn page_numbers(&self, series: u32) -> Range<usize> {
         let series = series as usize;
-        let Some(end) = self.page_ends.get(series) else {
-            return &[];
-        };
-        let start = series.checked_sub(1).map_or(0, |s| self.page_ends[s]);
-        &self.pages[start as usize..*end as usize]
+        let end = self.page_ends.get(series).copied().unwrap_or(0);
+        let start = series.checked_sub(1).and_then(|s| self.page_ends.get(s));
+        (start.copied().unwrap_or(0).min(end)) as usize..end as usize
+    }
+
+    /// Samples of all pages of a series that lie in the range, those beside it included.
+    pub(crate) fn samples_within(&self, series: u32, range: TimeRange) -> usize {
+        let columns = self.pages_of(series).iter();
+        let columns = columns.map(|p| &self.columns[p.column as usize]);
+        let within = columns.filter(|c| range.overlaps(c.range.start, c.range.end));
+        within.map(|c| c.samples as usize).sum()
     }
 
     /// Times of a series' first and last sample.
@@ -288,7 +329,7 @@ impl Index {
                 summaries: read_piece(reader, &mut ends.1)?,
             });
         }
-        let mut used = vec![0_u32; index.groups.len()];
+        let mut used = vec![(0_u32, 0_u32); index.groups.len()];
         let (mut column, mut group) = (0, 0);
         for _ in 0..reader.count(2)? {
             let name = number(reader, index.dictionary.texts() as u64)?.wrapping_sub(1);
@@ -312,8 +353,8 @@ impl Index {
                     group = i64::wrapping_add(group, reader.varint()?);
                     let len = number(reader, u64::from(u32::MAX))?;
                     let is_column = usize::try_from(column).is_ok_and(|c| c < index.columns.len());
-                    let Some(end) = usize::try_from(group).ok().and_then(|g| used.get_mut(g))
-                    else {
+                    let place = usize::try_from(group).ok();
+                    let Some((end, rank)) = place.and_then(|g| used.get_mut(g)) else {
                         return Err(wanted(at, "the number of a group"));
                     };
                     if !is_column {
@@ -325,8 +366,10 @@ impl Index {
                         group: group as u32,
                         offset: *end,
                         len,
+                        rank: *rank,
                     });
                     *end = end.saturating_add(len);
+                    *rank += 1;
                 }
                 index.page_ends.push(index.pages.len() as u32);
             }

@@ -19,7 +19,7 @@ use crate::codec::CodecError;
 
 pub(crate) use index::Index;
 pub use read::{Block, Series};
-pub(crate) use read::{BlockCache, Scratch};
+pub(crate) use read::{BlockCache, Scratch, Wanted};
 pub use write::BlockWriter;
 
 /// The file's kind.

@@ -20,12 +20,18 @@ use crate::dictionary::Dictionary;
 use crate::head::{Sample, append_range, append_starts};
 use crate::histogram;
 
+/// The summaries of a group's pages, in their order.
+type Summaries = Arc<Vec<Option<Summary>>>;
+
 /// A part of a block in memory.
 #[derive(Debug, Clone)]
 pub(crate) enum Part {
     Index(Arc<Index>),
     Group(Arc<LoadedGroup>),
     Column(Arc<Vec<i64>>),
+    /// The values of a page.
+    Page(Arc<Vec<f64>>),
+    Summaries(Summaries),
 }
 
 #[derive(Debug)]
@@ -41,9 +47,33 @@ pub(crate) type BlockCache = Cache<Part>;
 const OF_INDEX: u8 = 0;
 const OF_GROUP: u8 = 1;
 const OF_COLUMN: u8 = 2;
+const OF_PAGE: u8 = 3;
+const OF_SUMMARIES: u8 = 4;
+/// A query puts decoded pages into the cache until they take this part of it, so that one that
+/// reads everything leaves there what others use; and of a page it wants at least such a part.
+const PAGES_SHARE: usize = 4;
+/// Samples for which memory is taken before they are read.
+const SAMPLES_AHEAD: usize = 64 << 10;
 
 /// The number of a series in its block, in order of metric name and label set.
 pub type Series = u32;
+
+/// What is to be read of a series.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted {
+    pub(crate) range: TimeRange,
+    /// Any values will do for those that are no stale marker.
+    pub(crate) only_presence: bool,
+}
+
+impl Wanted {
+    pub(crate) fn all(range: TimeRange) -> Self {
+        Self {
+            range,
+            only_presence: false,
+        }
+    }
+}
 
 /// An open block.
 #[derive(Debug)]
@@ -59,7 +89,20 @@ pub(crate) struct Scratch {
     codec: codec::Scratch,
     group: Option<(u64, u32, Arc<LoadedGroup>)>,
     column: Option<(u64, u32, Arc<Vec<i64>>)>,
+    summaries: Option<(u64, u32, Summaries)>,
     page: Columns,
+    /// Bytes of decoded pages that may yet be put into the cache; 0 for who reads all once.
+    cacheable_bytes: usize,
+}
+
+impl Scratch {
+    /// For a query, of which much may be asked again.
+    pub(crate) fn caching(cache: &BlockCache) -> Self {
+        Self {
+            cacheable_bytes: cache.bytes_max() / PAGES_SHARE,
+            ..Self::default()
+        }
+    }
 }
 
 impl Block {
@@ -78,7 +121,7 @@ impl Block {
 
     /// Opens a block to be read alone, with a cache of its own.
     pub fn open_alone(fs: &dyn Fs, path: &Path, cache_bytes: usize) -> Result<Self, BlockError> {
-        Self::open(fs, path, &Cache::new(cache_bytes))
+        Self::open(fs, path, &Cache::new(cache_bytes, 0))
     }
 
     /// Bytes of the file.
@@ -108,7 +151,9 @@ impl Block {
         into: &mut Columns,
     ) -> Result<(), BlockError> {
         let index = self.index()?;
-        self.read_with(&index, series, range, &mut Scratch::default(), into)
+        let wanted = Wanted::all(range);
+        let mut scratch = Scratch::caching(&self.cache);
+        self.read_with(&index, series, wanted, &mut scratch, into)
     }
 
     /// Time and bits of the last sample of the series with these labels.
@@ -119,7 +164,7 @@ impl Block {
         };
         let end = index.range(series).end;
         let mut found = Columns::default();
-        let at = TimeRange::new(end, end);
+        let at = Wanted::all(TimeRange::new(end, end));
         self.read_with(&index, series, at, &mut Scratch::default(), &mut found)?;
         Ok((!found.is_empty()).then(|| (end, Sample::of(&found, 0).bits())))
     }
@@ -133,17 +178,11 @@ impl Block {
     ) -> Result<Vec<(TimeRange, u32, Option<Summary>)>, BlockError> {
         let index = self.index()?;
         let mut found = Vec::new();
+        let mut scratch = Scratch::default();
         for page in index.pages_of(series) {
-            let group = &index.groups[page.group as usize];
-            let bytes = self.piece(SUMMARIES, &group.summaries)?;
-            let mut reader = Reader::new(&bytes);
-            // Summaries are in order of pages, and a group has few.
-            let before = |p: &&Page| p.group == page.group && p.offset < page.offset;
-            for _ in index.pages.iter().filter(before) {
-                summary::read(&mut reader)?;
-            }
             let column = index.columns[page.column as usize];
-            found.push((column.range, column.samples, summary::read(&mut reader)?));
+            let summary = self.summary(&index, page, &mut scratch)?;
+            found.push((column.range, column.samples, summary));
         }
         Ok(found)
     }
@@ -156,7 +195,8 @@ impl Block {
         let mut samples = 0;
         for series in 0..index.len() as u32 {
             columns.clear();
-            self.read_with(&index, series, TimeRange::ALL, &mut scratch, &mut columns)?;
+            let all = Wanted::all(TimeRange::ALL);
+            self.read_with(&index, series, all, &mut scratch, &mut columns)?;
             samples += columns.len() as u64;
         }
         for group in &index.groups {
@@ -170,7 +210,8 @@ impl Block {
             return Ok(index);
         }
         let bytes = self.file.section(DICTIONARY, INDEX_BYTES_MAX)?;
-        let dictionary = Dictionary::decode(&mut Reader::new(&bytes))?;
+        let mut dictionary = Dictionary::decode(&mut Reader::new(&bytes))?;
+        dictionary.hash_pairs(self.cache.key());
         drop(bytes);
         let bytes = self.file.section(INDEX, INDEX_BYTES_MAX)?;
         let index = Arc::new(Index::decode(dictionary, &bytes)?);
@@ -180,22 +221,28 @@ impl Block {
         Ok(index)
     }
 
+    /// Appends a series' samples within the range.
     pub(crate) fn read_with(
         &self,
         index: &Index,
         series: Series,
-        range: TimeRange,
+        wanted: Wanted,
         scratch: &mut Scratch,
         into: &mut Columns,
     ) -> Result<(), BlockError> {
-        for page in index.pages_of(series) {
+        let range = wanted.range;
+        let samples = index.samples_within(series, range).min(SAMPLES_AHEAD);
+        into.times.reserve(samples);
+        into.values.reserve(samples);
+        for number in index.page_numbers(series) {
+            let page = &index.pages[number];
             let own = index.columns[page.column as usize].range;
             if !range.overlaps(own.start, own.end) {
                 continue;
             }
-            let is_whole = range.contains(own.start) && range.contains(own.end);
-            if is_whole && page.starts == NO_STARTS && into.starts.is_empty() {
-                self.read_page(index, page, i64::MAX, scratch, into)?;
+            let is_plain = page.starts == NO_STARTS && into.starts.is_empty();
+            if is_plain && index.groups[page.group as usize].class.is_some() {
+                self.read_floats(index, number, wanted, scratch, into)?;
                 continue;
             }
             let mut columns = std::mem::take(&mut scratch.page);
@@ -205,6 +252,87 @@ impl Block {
             scratch.page = columns;
         }
         Ok(())
+    }
+
+    /// Appends the samples within the range of a page of floats without start times.
+    fn read_floats(
+        &self,
+        index: &Index,
+        number: usize,
+        wanted: Wanted,
+        scratch: &mut Scratch,
+        into: &mut Columns,
+    ) -> Result<(), BlockError> {
+        let page = &index.pages[number];
+        let column = self.column(index, page.column, scratch)?;
+        let start = column.partition_point(|t| *t < wanted.range.start);
+        let end = column
+            .partition_point(|t| *t <= wanted.range.end)
+            .max(start);
+        if wanted.only_presence && self.summary(index, page, scratch)?.is_some() {
+            // None of them is a stale marker: the summary says that all are finite.
+            into.values.resize(into.values.len() + end - start, 0.0);
+        } else {
+            let key = (self.name, OF_PAGE, number as u32);
+            if let Some(Part::Page(values)) = self.cache.get(key) {
+                into.values
+                    .extend_from_slice(self.cut(&values, start, end)?);
+            } else {
+                self.decode_page(index, number, (start, end), scratch, &mut into.values)?;
+            }
+        }
+        into.times.extend_from_slice(&column[start..end]);
+        Ok(())
+    }
+
+    /// Decodes some values of a page: all of it into the cache as well, if they are many.
+    fn decode_page(
+        &self,
+        index: &Index,
+        number: usize,
+        (start, end): (usize, usize),
+        scratch: &mut Scratch,
+        into: &mut Vec<f64>,
+    ) -> Result<(), BlockError> {
+        let page = &index.pages[number];
+        let len = index.columns[page.column as usize].samples as usize;
+        let group = self.group(index, page.group, scratch)?;
+        let (bytes, tables) = (self.page_bytes(page, &group)?, group.tables.as_ref());
+        let tables = tables.ok_or_else(|| self.file.damaged("a group without tables"))?;
+        let codec = &mut scratch.codec;
+        let size_bytes = len * size_of::<f64>();
+        if size_bytes > scratch.cacheable_bytes || end < len / PAGES_SHARE {
+            let base = into.len();
+            tables.decode(bytes, len, end, codec, into)?;
+            into.drain(base..base + start);
+            return Ok(());
+        }
+        let mut values = Vec::with_capacity(len.min(codec::PAGE_SAMPLES_MAX));
+        tables.decode(bytes, len, len, codec, &mut values)?;
+        into.extend_from_slice(self.cut(&values, start, end)?);
+        scratch.cacheable_bytes -= size_bytes;
+        let (key, part) = (
+            (self.name, OF_PAGE, number as u32),
+            Part::Page(values.into()),
+        );
+        self.cache.put(key, part, size_bytes + 64);
+        Ok(())
+    }
+
+    fn cut<'v>(
+        &self,
+        values: &'v [f64],
+        start: usize,
+        end: usize,
+    ) -> Result<&'v [f64], BlockError> {
+        let values = values.get(start..end);
+        Ok(values.ok_or_else(|| self.file.damaged("a page shorter than its times"))?)
+    }
+
+    fn page_bytes<'g>(&self, page: &Page, group: &'g LoadedGroup) -> Result<&'g [u8], BlockError> {
+        let start = group.tables_len + page.offset as usize;
+        let bytes = group.bytes.get(start..start + page.len as usize);
+        Ok(bytes.ok_or_else(|| self.file.damaged("a page lies outside its group"))?)
     }
 
     /// Appends the samples of a page up to a time, and some after it.
@@ -219,9 +347,7 @@ impl Block {
         let column = self.column(index, page.column, scratch)?;
         let group = self.group(index, page.group, scratch)?;
         let base = into.len();
-        let start = group.tables_len + page.offset as usize;
-        let bytes = group.bytes.get(start..start + page.len as usize);
-        let bytes = bytes.ok_or_else(|| self.file.damaged("a page lies outside its group"))?;
+        let bytes = self.page_bytes(page, &group)?;
         let mut wanted = column.len();
         if let Some(tables) = &group.tables {
             wanted = column.partition_point(|t| *t <= end_ms);
@@ -241,6 +367,41 @@ impl Block {
             append_starts(into, base, &starts[..wanted]);
         }
         Ok(())
+    }
+
+    /// What is known of a page without decoding it.
+    fn summary(
+        &self,
+        index: &Index,
+        page: &Page,
+        scratch: &mut Scratch,
+    ) -> Result<Option<Summary>, BlockError> {
+        let at = page.rank as usize;
+        if let Some((block, last, summaries)) = &scratch.summaries
+            && (*block, *last) == (self.name, page.group)
+        {
+            return Ok(summaries.get(at).copied().flatten());
+        }
+        let key = (self.name, OF_SUMMARIES, page.group);
+        let summaries = if let Some(Part::Summaries(summaries)) = self.cache.get(key) {
+            summaries
+        } else {
+            let group = &index.groups[page.group as usize];
+            let bytes = self.piece(SUMMARIES, &group.summaries)?;
+            let mut reader = Reader::new(&bytes);
+            let mut summaries = Vec::new();
+            while !reader.is_at_end() {
+                summaries.push(summary::read(&mut reader)?);
+            }
+            let summaries = Arc::new(summaries);
+            let bytes = summaries.len() * size_of::<Option<Summary>>() + 64;
+            let part = Part::Summaries(Arc::clone(&summaries));
+            self.cache.put(key, part, bytes);
+            summaries
+        };
+        let found = summaries.get(at).copied().flatten();
+        scratch.summaries = Some((self.name, page.group, summaries));
+        Ok(found)
     }
 
     fn column(

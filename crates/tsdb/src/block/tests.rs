@@ -267,7 +267,7 @@ proptest! {
             for series in 0..index.len() as u32 {
                 index.labels(series);
                 let mut got = Columns::default();
-                let _ = block.read_with(&index, series, TimeRange::ALL, &mut super::Scratch::default(), &mut got);
+                let _ = block.read_with(&index, series, super::Wanted::all(TimeRange::ALL), &mut super::Scratch::default(), &mut got);
             }
         }
     }

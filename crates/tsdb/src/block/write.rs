@@ -171,6 +171,7 @@ impl BlockWriter {
             group: 0,
             offset: 0,
             len: 0,
+            rank: 0,
         });
         let values = &samples.values[page.clone()];
         let first = samples

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kittiwake_env::Clock as _;
+use kittiwake_env::{Clock as _, Fs};
+use kittiwake_journal::Journal;
 use kittiwake_model::{
     Exemplar, Labels, MatchOp, Matcher, Metadata, MetricsStore, QueryContext, TimeRange,
 };
@@ -263,4 +264,26 @@ fn a_load_of_old_samples_is_flushed_once_it_is_over() {
     bed.clock.advance(Duration::from_mins(2));
     store.maintain();
     assert_eq!((store.stats().blocks, store.stats().pending_work), (1, 0));
+}
+
+#[test]
+fn a_log_from_before_label_sets_were_numbered_is_replayed() {
+    let mut bed = Bed::new(1);
+    drop(bed.open());
+    let fs: Arc<dyn Fs> = Arc::new(bed.fs.clone());
+    let clock = Arc::new(bed.clock.clone());
+    let options = kittiwake_journal::Options {
+        epoch: Some(1),
+        ..kittiwake_journal::Options::default()
+    };
+    let (journal, _) = Journal::open(fs, clock, "/store/wal", options).unwrap();
+    let digits = include_str!("../golden/log_frame.hex").trim().as_bytes();
+    let byte = |two: &[u8]| u8::from_str_radix(str::from_utf8(two).unwrap(), 16).unwrap();
+    let frame: Vec<u8> = digits.chunks(2).map(byte).collect();
+    journal.append(&[&frame]).unwrap();
+    drop(journal);
+    let all = read_all(&bed.open());
+    let up = Labels::from_pairs([("__name__", "up")]).unwrap();
+    let value = (format!("{:016x}", 1.5_f64.to_bits()), 0);
+    assert_eq!(all, Model::from([(up, [(i64::MAX, value)].into())]));
 }

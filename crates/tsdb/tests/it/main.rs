@@ -9,3 +9,4 @@ mod crash;
 mod features;
 mod prometheus;
 mod rules;
+mod tiers;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kittiwake_model::histogram::{CUSTOM_BUCKETS_SCHEMA, Counts, Histogram, ResetHint, Span};
 use kittiwake_model::{Labels, stale_nan};
-use kittiwake_wire::remote_write::{RequestEncoder, SeriesParts};
+use kittiwake_wire::remote_write::{RequestEncoder, SeriesParts, v2};
 
 use crate::harness::Random;
 
@@ -19,6 +19,14 @@ const SLICE_MS: i64 = 600_000;
 pub struct Series {
     floats: Vec<(i64, f64)>,
     histograms: Vec<(i64, i64, Arc<Histogram>)>,
+    /// Floats with the time at which their counting began.
+    started: Vec<(i64, f64, i64)>,
+}
+
+/// The body of a remote write request, of version 1 or 2.
+pub struct Body {
+    pub version: u8,
+    pub bytes: Vec<u8>,
 }
 
 pub struct Data(BTreeMap<Vec<(String, String)>, Series>);
@@ -46,6 +54,7 @@ impl Data {
                 data.floats(random, &own);
                 data.classic(random, &own);
                 data.native(random, &own, at);
+                data.started(random, &own);
             }
             data.gauge(random, "limit_max", &[("job", job)], 50.0);
             data.mixed(random, job);
@@ -130,6 +139,22 @@ impl Data {
         }
     }
 
+    /// A counter that says when it began: anew at each reset, and not known for a while.
+    fn started(&mut self, random: &mut Random, own: &[(&str, &str); 2]) {
+        let mut value = random.below(100) as f64;
+        let mut start = START_MS - 60_000;
+        for time in times() {
+            if random.below(40) == 0 {
+                value = 0.0;
+                start = time - 1 - random.below(14_000) as i64;
+            }
+            value += random.below(20) as f64;
+            let is_known = (time / 900_000) % 5 != 0;
+            let started = &mut self.series("started_total", own).started;
+            started.push((time, value, if is_known { start } else { 0 }));
+        }
+    }
+
     fn classic(&mut self, random: &mut Random, own: &[(&str, &str); 2]) {
         let bounds = ["0.1", "0.5", "1", "2.5", "10", "+Inf"];
         let mut counts = Growing(vec![0; bounds.len()]);
@@ -197,25 +222,35 @@ impl Data {
     }
 
     /// The bodies of remote write requests, in order of time.
-    pub fn requests(&self) -> Vec<Vec<u8>> {
+    pub fn requests(&self) -> Vec<Body> {
         let mut requests = Vec::new();
         let mut from = START_MS;
         while from <= END_MS {
             let to = from + SLICE_MS;
-            let mut encoder = RequestEncoder::new();
+            let (mut encoder, mut second) = (RequestEncoder::new(), v2::RequestEncoder::new());
             for (pairs, series) in &self.0 {
                 let labels = Labels::from_pairs(pairs.iter().map(|(n, v)| (n, v))).unwrap();
                 let floats = series.floats.iter().copied();
                 let histograms = series.histograms.iter().cloned();
                 let floats: Vec<_> = floats.filter(|s| (from..to).contains(&s.0)).collect();
                 let histograms: Vec<_> = histograms.filter(|s| (from..to).contains(&s.0)).collect();
-                let parts = SeriesParts {
-                    histograms: &histograms,
+                let started = series.started.iter().copied();
+                let mut started = started.filter(|s| (from..to).contains(&s.0)).peekable();
+                let mut parts = SeriesParts {
+                    histograms: &[],
                     exemplars: &[],
                 };
+                if started.peek().is_some() {
+                    second.series(&labels, started, &parts, None);
+                    continue;
+                }
+                parts.histograms = &histograms;
                 encoder.mixed(&labels, floats, &parts);
             }
-            requests.push(encoder.finish().unwrap());
+            for (version, bytes) in [(1, encoder.finish()), (2, second.finish())] {
+                let bytes = bytes.unwrap();
+                requests.push(Body { version, bytes });
+            }
             from = to;
         }
         requests

@@ -22,9 +22,9 @@ const FULL: [&str; 6] = [
     "load",
     "temperature",
     "latency_count",
+    "started_total",
     "latency_sum",
     "odd",
-    "load",
 ];
 const WIDE: [&str; 4] = [
     "requests_total",
@@ -32,8 +32,9 @@ const WIDE: [&str; 4] = [
     "{\"métrique.utf8\"}",
     "mixed",
 ];
-const COUNTERS: [&str; 4] = [
+const COUNTERS: [&str; 5] = [
     "requests_total",
+    "started_total",
     "latency_count",
     "latency_sum",
     "latency_bucket",
@@ -251,7 +252,7 @@ impl Generator<'_> {
                 }
                 _ => core,
             },
-            Gives::Matrix | Gives::Text => core,
+            _ => core,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-/// What a query gives. Floats and histograms are told apart, as most functions take one of them.
+/// What a query gives, or which part of one it is. Floats and histograms are told apart, as most functions take one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gives {
     Scalar,
@@ -10,6 +10,11 @@ pub enum Gives {
     Histograms,
     Matrix,
     Text,
+    /// Lines.
+    Log,
+    Selector,
+    /// A stage of a pipeline, which can be left out.
+    Stage,
 }
 
 #[derive(Debug, Clone)]
@@ -73,7 +78,7 @@ impl Node {
         tags
     }
 
-    fn children(&self) -> impl Iterator<Item = &Self> {
+    pub fn children(&self) -> impl Iterator<Item = &Self> {
         self.parts.iter().filter_map(|part| match part {
             Part::Text(_) => None,
             Part::Child(node) => Some(node),
@@ -110,6 +115,9 @@ impl Node {
                 .collect();
             if child.gives == Gives::Scalar {
                 instead.push(Self::new(Gives::Scalar, "1"));
+            }
+            if child.gives == Gives::Stage {
+                instead.push(Self::new(Gives::Stage, ""));
             }
             instead.extend(child.reduced());
             for node in instead {

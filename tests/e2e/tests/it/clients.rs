@@ -1,9 +1,20 @@
-//! What people have already: promtool, vmagent and vmalert against the server.
+//! What people have already: promtool, vmagent, vmalert and Grafana's data source against the
+//! server.
 
 use std::path::Path;
 use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use kittiwake_model::{Labels, Metadata};
+use kittiwake_wire::remote_write::RequestEncoder;
 
 use crate::harness::{Program, Server, free_address, oracle, wait_for};
+
+const REMOTE_WRITE: [(&str, &str); 3] = [
+    ("content-type", "application/x-protobuf"),
+    ("content-encoding", "snappy"),
+    ("x-prometheus-remote-write-version", "0.1.0"),
+];
 
 /// Runs a program to its end, which must be a good one, and gives what it prints.
 fn says(program: &Path, words: &[&str]) -> String {
@@ -120,6 +131,96 @@ fn vmagent_scrapes_for_us_and_vmalert_evaluates_over_us() {
     wait_for("vmalert's alert", || {
         ours.value("ALERTS{alertname=\"AgentUp\",alertstate=\"firing\",severity=\"info\"}")
     });
+    server.program.assert_quiet(&[]);
+    assert!(server.program.stop().success());
+}
+
+/// Samples of an hour before `end_ms`, every 15 s, as Grafana's test wants them.
+fn requests(end_ms: i64) -> Vec<u8> {
+    let mut encoder = RequestEncoder::new();
+    let mut series = |pairs: &[(&str, &str)], per_sample: f64| {
+        let labels = Labels::from_pairs(pairs.iter().copied()).unwrap();
+        let samples =
+            (1..=240).map(|at| (end_ms - 3_600_000 + at * 15_000, at as f64 * per_sample));
+        encoder.series(&labels, samples);
+    };
+    for (code, path, per_sample) in [
+        ("200", "/", 30.0),
+        ("404", "/missing", 7.0),
+        ("500", "/fails", 3.0),
+    ] {
+        let name = ("__name__", "requests_total");
+        series(&[name, ("code", code), ("path", path)], per_sample);
+    }
+    for (le, per_sample) in [("0.1", 1.0), ("1", 5.0), ("+Inf", 6.0)] {
+        series(
+            &[("__name__", "took_seconds_bucket"), ("le", le)],
+            per_sample,
+        );
+    }
+    series(
+        &[("__name__", "target_info"), ("service.name", "web ü")],
+        1.0,
+    );
+    encoder.metadata(
+        "requests_total",
+        &Metadata {
+            kind: "counter".to_owned(),
+            help: "Requests.".to_owned(),
+            unit: String::new(),
+        },
+    );
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn grafana_asks_with_its_own_code() {
+    let Some(node) = oracle("node24") else {
+        return;
+    };
+    let modules = node
+        .parent()
+        .unwrap()
+        .parent()
+        .unwrap()
+        .join("grafana/node_modules");
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Server::start(dir.path(), None, &[]);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let end_ms = now.as_secs() as i64 * 1_000;
+    let sent = server
+        .api()
+        .post("/api/v1/write", &REMOTE_WRITE, &requests(end_ms));
+    assert_eq!(sent.map(|a| a.status), Some(204));
+    let out = Command::new(node)
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../grafana/prometheus.cjs"))
+        .env("NODE_PATH", modules)
+        .env("KITTIWAKE_URL", server.api().base)
+        .env("END_MS", end_ms.to_string())
+        .env("PROMETHEUS_VERSION", "3.16.0")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&out.stdout);
+    let errors = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{said}{errors}");
+    for path in [
+        "POST api/v1/query_range",
+        "POST api/v1/query",
+        "POST api/v1/labels",
+        "GET api/v1/labels",
+        "POST api/v1/series",
+        "GET api/v1/metadata",
+        "GET api/v1/rules",
+        "GET api/v1/query_exemplars",
+        "GET api/v1/search/metric_names",
+        "GET api/v1/search/label_names",
+        "GET api/v1/search/label_values",
+    ] {
+        assert!(
+            said.lines().any(|line| line.contains(path)),
+            "{path}: {said}"
+        );
+    }
     server.program.assert_quiet(&[]);
     assert!(server.program.stop().success());
 }

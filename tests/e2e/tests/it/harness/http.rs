@@ -25,7 +25,20 @@ impl Answer {
 impl Api {
     /// A GET with parameters. `None`: there was no answer.
     pub fn get(&self, path: &str, params: &[(&str, &str)]) -> Option<Answer> {
+        self.get_with(path, &[], params)
+    }
+
+    /// A GET with headers and parameters.
+    pub fn get_with(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        params: &[(&str, &str)],
+    ) -> Option<Answer> {
         let mut request = agent().get(format!("{}{path}", self.base));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         for (name, value) in params {
             request = request.query(name, value);
         }
@@ -124,6 +137,8 @@ fn answer(called: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Opti
     let mut response = called.ok()?;
     let status = response.status().as_u16();
     let body = response.body_mut().with_config().limit(256 << 20);
-    let text = body.read_to_string().ok()?;
+    // A peer may send what is no UTF-8.
+    let bytes = body.read_to_vec().ok()?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
     Some(Answer { status, text })
 }

@@ -10,6 +10,8 @@ pub use docker::{Container, Engine};
 #[allow(unused_imports, reason = "for the differential test")]
 pub use http::Answer;
 pub use http::Api;
+#[allow(unused_imports, reason = "for the differential test")]
+pub use oracles::Loki;
 pub use oracles::{Prometheus, oracle};
 pub use program::{Collector, Program, Server, built, free_address};
 pub use random::Random;

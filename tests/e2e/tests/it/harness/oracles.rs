@@ -68,3 +68,94 @@ impl Prometheus {
         }
     }
 }
+
+/// A Loki that keeps its lines in a folder.
+#[allow(dead_code, reason = "for the differential test")]
+pub struct Loki {
+    address: String,
+    _program: Program,
+}
+
+#[allow(dead_code, reason = "for the differential test")]
+impl Loki {
+    pub fn start(path: &Path, dir: &Path) -> Self {
+        let (address, grpc) = (free_address(), free_address());
+        let config = dir.join("loki.yml");
+        let port = |address: &str| address.rsplit(':').next().unwrap().to_owned();
+        let text = LOKI
+            .replace("HTTP", &port(&address))
+            .replace("GRPC", &port(&grpc))
+            .replace("DIR", &dir.join("loki").display().to_string());
+        std::fs::write(&config, text).unwrap();
+        let mut command = Command::new(path);
+        command
+            .arg(format!("-config.file={}", config.display()))
+            .env("TZ", "UTC");
+        let program = Program::start(command, &dir.join("loki.log"));
+        let started = Self {
+            address,
+            _program: program,
+        };
+        let api = started.api();
+        wait_for("Loki to be ready", || {
+            api.get("/ready", &[]).filter(|a| a.status == 200)
+        });
+        started
+    }
+
+    pub fn api(&self) -> Api {
+        Api {
+            base: format!("http://{}", self.address),
+        }
+    }
+}
+
+/// Queries are evaluated as they are written, in one piece: split into shards, some give other
+/// labels and averages. Lines of any age are taken. Those older than three hours are shown when they are flushed.
+const LOKI: &str = "auth_enabled: false
+server:
+  http_listen_address: 127.0.0.1
+  http_listen_port: HTTP
+  grpc_listen_address: 127.0.0.1
+  grpc_listen_port: GRPC
+  log_level: error
+common:
+  instance_addr: 127.0.0.1
+  path_prefix: DIR
+  replication_factor: 1
+  storage:
+    filesystem:
+      chunks_directory: DIR/chunks
+      rules_directory: DIR/rules
+  ring:
+    kvstore:
+      store: inmemory
+query_range:
+  cache_results: false
+  parallelise_shardable_queries: false
+schema_config:
+  configs:
+    - from: 2020-10-24
+      store: tsdb
+      object_store: filesystem
+      schema: v13
+      index:
+        prefix: index_
+        period: 24h
+limits_config:
+  reject_old_samples: false
+  ingestion_rate_mb: 1000
+  ingestion_burst_size_mb: 1000
+  per_stream_rate_limit: 1GB
+  per_stream_rate_limit_burst: 1GB
+  enable_multi_variant_queries: true
+  volume_enabled: true
+  split_instant_metric_queries_by_interval: 0
+ingester:
+  lifecycler:
+    min_ready_duration: 0s
+pattern_ingester:
+  enabled: true
+analytics:
+  reporting_enabled: false
+";
