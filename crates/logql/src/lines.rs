@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use kittiwake_model::{
-    Direction, Entry, EntryBatch, Labels, LogStore, QueryContext, Scan, TimeRange,
+    Direction, Entry, EntryBatch, Labels, LineFilter, LogStore, Matcher, QueryContext, Scan,
+    TimeRange,
 };
 
 use crate::ast::LogExpr;
@@ -79,6 +80,13 @@ impl LineQuery {
             scan.limit = window.limit;
         }
         scan
+    }
+
+    /// Selector and filters, when the query is nothing else.
+    pub fn as_filters(&self) -> Option<(&[Matcher], &[LineFilter])> {
+        let scan = &self.scan;
+        let is_all = self.pipeline.is_empty();
+        is_all.then_some((scan.selector.as_slice(), scan.filters.as_slice()))
     }
 
     /// A line as the query shows it, with all its labels; nothing when a stage drops it.

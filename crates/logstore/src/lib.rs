@@ -20,6 +20,6 @@ mod write;
 
 pub use batch::Batch;
 pub use deletions::{Deletion, DeletionError};
-pub use part::PartError;
+pub use part::{Part, PartError, Sizes};
 pub use store::{Maintenance, OpenError, Options, Stats, Store};
 pub use write::{Refusal, WriteError, Written};

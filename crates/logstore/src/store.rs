@@ -300,6 +300,13 @@ impl Store {
         self.key
     }
 
+    /// All parts, the oldest first.
+    pub fn parts(&self) -> Vec<(FileMeta, Arc<Part>)> {
+        let state = self.state.read();
+        let parts = state.parts.iter();
+        parts.map(|p| (p.meta, Arc::clone(&p.part))).collect()
+    }
+
     /// Numbers for the program's own metrics.
     pub fn stats(&self) -> Stats {
         let flush_due = u64::from(self.is_flush_due());

@@ -101,10 +101,11 @@ impl Random {
                 self.letters(3)
             ),
             3 => format!(
-                "level={} ts={} batch={:08x} took={}ms",
+                "level={} ts={} batch={:08x} shard={:02x} took={}ms",
                 self.word(),
                 self.below(1 << 40),
                 self.below(1 << 32),
+                self.below(1 << 8),
                 self.below(900)
             ),
             4 => self.letters(60),
@@ -278,6 +279,9 @@ fn check(seed: u64) {
         &Scan::new(Vec::new(), TimeRange::ALL, Direction::Forward),
     );
     assert!(all.is_sorted_by(|a, b| a.id < b.id), "seed {seed}");
+    for (meta, part) in store.parts() {
+        assert_eq!(part.verify().unwrap(), meta.rows, "seed {seed}");
+    }
     for query in 0..40 {
         let direction = if random.below(2) == 0 {
             Direction::Forward

@@ -14,7 +14,7 @@ use crate::reply::{Problem, success};
 use crate::series_api::{range, selectors};
 use crate::targets_api::{parse_bool, rfc3339};
 
-fn check(app: &App) -> Result<(), Problem> {
+pub(crate) fn check(app: &App) -> Result<(), Problem> {
     if app.options.is_admin_enabled {
         return Ok(());
     }

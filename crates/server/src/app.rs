@@ -30,9 +30,9 @@ use crate::pool::{Limits, QueryPool};
 use crate::reply::{Problem, not_found};
 use crate::status_api::Nodes;
 use crate::{
-    admin_api, lifecycle, loki_api, loki_fields, loki_index, loki_other, loki_patterns,
-    names_search, page, prometheus_api, prometheus_status, query_tree, read_api, search_api,
-    series_api, status_api, tail, targets_api, write_api,
+    admin_api, lifecycle, loki_api, loki_delete, loki_fields, loki_index, loki_other,
+    loki_patterns, names_search, page, prometheus_api, prometheus_status, query_tree, read_api,
+    search_api, series_api, status_api, tail, targets_api, write_api,
 };
 
 /// Requests with data that are worked on at once; others wait.
@@ -310,6 +310,13 @@ pub fn routes(app: App, access: Arc<Access>) -> Router {
         .route("/rules/{*rest}", get(loki_other::rules))
         .route("/status/buildinfo", get(loki_api::build_info))
         .route("/tail", get(tail::tail))
+        .route(
+            "/delete",
+            get(loki_delete::list)
+                .post(loki_delete::delete)
+                .put(loki_delete::delete)
+                .delete(loki_delete::cancel),
+        )
         .route("/push", post(write_api::loki_push));
     // Compression of small answers costs more than it saves, and a tail is not compressed.
     let compressed = SizeAbove::new(512)

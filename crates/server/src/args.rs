@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 use kittiwake_collector::logging;
 use kittiwake_config::{parse_duration, parse_size};
 
+use crate::logs_command::LogsCommand;
 use crate::retention::Retention;
 use crate::tsdb_command::TsdbCommand;
 
@@ -140,6 +141,9 @@ pub enum Command {
     /// Work on the metrics store of a server that is stopped
     #[command(subcommand)]
     Tsdb(TsdbCommand),
+    /// Work on the log store of a server that is stopped
+    #[command(subcommand)]
+    Logs(LogsCommand),
 }
 
 impl Args {

@@ -4,13 +4,14 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use kittiwake_server::args::{Args, Command};
-use kittiwake_server::{run, tsdb_command};
+use kittiwake_server::{logs_command, run, tsdb_command};
 
 fn main() -> ExitCode {
     let args = Args::parse();
     let done = match &args.command {
         Some(Command::Health) => run::health(&args),
         Some(Command::Tsdb(command)) => tsdb_command::run(&args, command),
+        Some(Command::Logs(command)) => logs_command::run(&args, *command),
         None => run::serve(&args),
     };
     match done {

@@ -221,7 +221,7 @@ fn import(store: &Store, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-fn when(time_ms: i64) -> String {
+pub(crate) fn when(time_ms: i64) -> String {
     let mut text = String::new();
     time::push_rfc3339(&mut text, time_ms.saturating_mul(1_000_000));
     text

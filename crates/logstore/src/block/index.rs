@@ -54,15 +54,23 @@ impl Tokens {
     pub(super) fn add(&mut self, token: Token<'_>) {
         if token.is_variable {
             if token.is_hashed() {
-                self.add_variable(token.text);
+                self.hash(token.text);
             }
         } else {
             self.add_word(token.text);
         }
     }
 
-    /// Adds the hash of a variable that is one token and has one.
+    /// Adds the hash of a variable that is one token and has one. A value without a digit among
+    /// such is a word.
     pub(super) fn add_variable(&mut self, text: &str) {
+        if !text.bytes().any(|b| b.is_ascii_digit()) {
+            return self.add_text(text);
+        }
+        self.hash(text);
+    }
+
+    fn hash(&mut self, text: &str) {
         token::fold(text, &mut self.folded);
         self.shapes.add(&self.folded);
         self.hashes

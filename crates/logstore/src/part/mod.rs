@@ -7,6 +7,7 @@
 //! and what most lines lack (ordinals that are not zero, metadata, documents), and the tables
 //! of variables; `WORDS` is the segment of words. A query reads what it needs of them.
 
+mod check;
 mod read;
 mod times;
 mod write;
@@ -23,6 +24,7 @@ use kittiwake_model::{LabelError, Labels, SeriesHash, SeriesHasher, TimeRange};
 use crate::block::{self, BlockError};
 use crate::index::{self, Group, Traits, WordsCache};
 
+pub use check::Sizes;
 pub(crate) use read::{Documents, Metadata, Text};
 pub(crate) use times::Times;
 pub(crate) use write::{Document, Line, PartWriter};

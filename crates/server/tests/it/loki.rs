@@ -3,7 +3,9 @@
 use axum::http::StatusCode;
 use serde_json::json;
 
-use crate::harness::{Server, percent, server};
+use kittiwake_server::app::Options;
+
+use crate::harness::{Server, configured, percent, server};
 
 const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
 
@@ -203,4 +205,53 @@ async fn limits_and_errors_are_those_of_loki() {
         assert!(answer.text().contains(want), "{}", answer.text());
         assert!(answer.header("content-type").starts_with("text/plain"));
     }
+}
+
+#[tokio::test]
+async fn lines_are_deleted_by_operators_only() {
+    let path = |query: &str| {
+        let query = percent(query);
+        format!("/loki/api/v1/delete?query={query}&start=1690000000&end=1710000000")
+    };
+    let server = server();
+    let answer = server.form(&path("{app=\"web\"}"), "").await;
+    assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
+    let options = Options {
+        is_admin_enabled: true,
+        ..Options::default()
+    };
+    let server = configured("", options);
+    let values: Vec<_> = ["keep this", "drop this"]
+        .iter()
+        .map(|line| json!(["1700000000000000000", line]))
+        .collect();
+    push(
+        &server,
+        json!({"streams":[{"stream":{"app":"web"},"values":values}]}),
+    )
+    .await;
+    for query in ["", "{app=\"web\"} | json", "rate({app=\"web\"}[1m])", "{"] {
+        let answer = server.form(&path(query), "").await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{query}");
+    }
+    let answer = server.form(&path("{app=\"web\"} |= \"drop\""), "").await;
+    assert_eq!(answer.status, StatusCode::NO_CONTENT, "{}", answer.text());
+    let lines = server.get(&range("{app=\"web\"}")).await.data();
+    assert_eq!(
+        lines["result"][0]["values"],
+        json!([["1700000000000000000", "keep this"]])
+    );
+    let all = server.get("/loki/api/v1/delete").await.json();
+    assert_eq!(all[0]["query"], "{app=\"web\"} |= \"drop\"");
+    assert_eq!(all[0]["status"], "received");
+    let id = all[0]["request_id"].as_str().unwrap();
+    let cancel = |id: &str| {
+        let path = format!("/loki/api/v1/delete?request_id={id}");
+        let request = axum::http::Request::delete(path).body(axum::body::Body::empty());
+        server.send(request.unwrap())
+    };
+    assert_eq!(cancel("x").await.status, StatusCode::NOT_FOUND);
+    assert_eq!(cancel(id).await.status, StatusCode::NO_CONTENT);
+    let lines = server.get(&range("{app=\"web\"}")).await.data();
+    assert_eq!(lines["result"][0]["values"].as_array().unwrap().len(), 2);
 }
