@@ -6,6 +6,10 @@
 // A test's way to fail; the lint knows test functions only, not what they share.
 #![allow(clippy::unwrap_used)]
 
+// Of what answers of Prometheus are compared with, not all is used here.
+#[allow(dead_code)]
+#[path = "it/compare.rs"]
+mod answers;
 #[path = "logql/compare.rs"]
 mod compare;
 #[path = "logql/data.rs"]
@@ -24,7 +28,8 @@ mod tree;
 
 use std::collections::BTreeMap;
 
-use compare::{Kind, compare, kind};
+use answers::Kind;
+use compare::{compare, kind};
 use data::{Data, END_NS, START_NS};
 use generate::{Generator, gives_lines, wanted};
 use harness::{Answer, Api, Loki, Random, Server, oracle, wait_for};

@@ -1,4 +1,5 @@
-//! Makes queries of the whole of LogQL that mean something over the loaded lines.
+//! Makes queries of the whole of LogQL that mean something over the loaded lines. It is long as
+//! the language is: one table of forms, which belong beside each other.
 
 use crate::harness::Random;
 use crate::source::{FUNCTIONS, SOURCES, Source, Type};

@@ -15,4 +15,5 @@ mod guest;
 mod harness;
 mod loki_clients;
 mod prometheus;
+mod search;
 mod stores;
