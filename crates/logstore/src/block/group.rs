@@ -283,6 +283,10 @@ impl Grouping {
             }
             column.push(*number);
         }
+        if distinct.len() * 4 > texts.len() * 3 {
+            let words = column.iter().map(|number| distinct[*number as usize]);
+            return sink.put_texts(words);
+        }
         sink.put_numbered(distinct.iter().copied(), &column)
     }
 }
