@@ -3,6 +3,8 @@
 //! A column of some size has a chunk of its own; small ones share chunks, in their order, so
 //! that zstd has enough to work on and a checksum little to repeat.
 
+use std::cell::RefCell;
+
 use kittiwake_journal::bytes::{Reader, put_uvarint};
 
 use super::{BlockError, Source};
@@ -188,7 +190,6 @@ impl Writer {
 /// The chunks of a block, each read when it is first needed.
 pub(super) struct Chunks<S> {
     source: S,
-    pub(super) zstd: Unzstd,
     head_bytes: usize,
     entries: Vec<Entry>,
     read: Vec<Option<Vec<u8>>>,
@@ -199,7 +200,6 @@ pub(super) struct Chunks<S> {
 impl<S: Source> Chunks<S> {
     pub(super) fn open(
         source: S,
-        zstd: Unzstd,
         head_bytes: usize,
         reader: &mut Reader<'_>,
     ) -> Result<Self, BlockError> {
@@ -221,7 +221,6 @@ impl<S: Source> Chunks<S> {
         }
         Ok(Self {
             source,
-            zstd,
             head_bytes,
             read: entries.iter().map(|_| None).collect(),
             entries,
@@ -263,33 +262,36 @@ impl<S: Source> Chunks<S> {
             .into());
         }
         if entry.raw > 0 {
-            bytes = self.zstd.decompress(&bytes, entry.raw)?;
+            bytes = Unzstd.decompress(&bytes, entry.raw)?;
         }
         bytes.resize(bytes.len() + PAD_BYTES, 0);
         Ok(bytes)
     }
 }
 
-/// Decompresses with one context.
-pub(super) struct Unzstd(zstd::bulk::Decompressor<'static>);
+thread_local! {
+    /// A context is larger than most chunks, and costs more to set up.
+    static UNZSTD: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+/// Decompresses with the thread's context.
+#[derive(Clone, Copy)]
+pub(crate) struct Unzstd;
 
 impl Unzstd {
-    pub(super) fn new() -> Result<Self, BlockError> {
-        let new = zstd::bulk::Decompressor::new();
-        new.map(Self).map_err(BlockError::Compression)
-    }
-
     /// The content of a zstd frame, which must have this length.
-    pub(super) fn decompress(
-        &mut self,
-        packed: &[u8],
-        raw_bytes: usize,
-    ) -> Result<Vec<u8>, BlockError> {
+    pub(crate) fn decompress(self, packed: &[u8], raw_bytes: usize) -> Result<Vec<u8>, BlockError> {
         if raw_bytes > RAW_BYTES_MAX {
             return Err(BlockError::Damaged("a chunk of more than 64 MiB"));
         }
         let mut raw = Vec::with_capacity(raw_bytes + PAD_BYTES);
-        let len = self.0.decompress_to_buffer(packed, &mut raw);
+        let len = UNZSTD.with_borrow_mut(|context| {
+            let context = match context {
+                Some(context) => context,
+                none => none.insert(zstd::bulk::Decompressor::new()?),
+            };
+            context.decompress_to_buffer(packed, &mut raw)
+        });
         if len.map_err(BlockError::Compression)? != raw_bytes {
             return Err(BlockError::Damaged("a chunk of another length"));
         }

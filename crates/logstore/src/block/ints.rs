@@ -276,7 +276,6 @@ fn unpack(bytes: &[u8], len: usize, width: u32, min: u64, into: &mut Vec<u64>) {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::chunks::Unzstd;
     use super::*;
 
     fn round_trip(values: &[u64]) -> (Vec<u64>, usize) {
@@ -286,8 +285,7 @@ mod tests {
         chunks.finish(&mut table).unwrap();
         let ints = Ints::get(&mut Reader::new(&out)).unwrap();
         let bytes = chunks.bytes.as_slice();
-        let mut chunks =
-            Chunks::open(bytes, Unzstd::new().unwrap(), 0, &mut Reader::new(&table)).unwrap();
+        let mut chunks = Chunks::open(bytes, 0, &mut Reader::new(&table)).unwrap();
         let mut back = Vec::new();
         ints.read(values.len(), &mut chunks, &mut back).unwrap();
         (back, out.len() + bytes.len())

@@ -28,6 +28,7 @@ mod source;
 mod split;
 mod values;
 
+pub(crate) use chunks::Unzstd;
 pub use encode::{Encoded, Scratch, encode};
 pub use index::Tokens;
 pub use reader::Reader;

@@ -42,9 +42,9 @@ impl<S: Source> Reader<S> {
         if encoding != PLAIN && encoding != TEMPLATES {
             return Err(BlockError::Encoding(encoding));
         }
-        let mut chunks = Chunks::open(source, Unzstd::new()?, head.len(), &mut reader)?;
+        let chunks = Chunks::open(source, head.len(), &mut reader)?;
         let len = usize::try_from(reader.uvarint()?).unwrap_or(usize::MAX);
-        let directory = chunks.zstd.decompress(&head[reader.position()..], len)?;
+        let directory = Unzstd.decompress(&head[reader.position()..], len)?;
         let mut parser = Parser::new(&directory);
         let root = if encoding == PLAIN {
             Group::plain(parser.column(rows, true)?, rows)
