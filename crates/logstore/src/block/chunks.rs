@@ -262,7 +262,7 @@ impl<S: Source> Chunks<S> {
             .into());
         }
         if entry.raw > 0 {
-            bytes = Unzstd.decompress(&bytes, entry.raw)?;
+            bytes = unzstd(&bytes, entry.raw)?;
         }
         bytes.resize(bytes.len() + PAD_BYTES, 0);
         Ok(bytes)
@@ -274,27 +274,21 @@ thread_local! {
     static UNZSTD: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
-/// Decompresses with the thread's context.
-#[derive(Clone, Copy)]
-pub(crate) struct Unzstd;
-
-impl Unzstd {
-    /// The content of a zstd frame, which must have this length.
-    pub(crate) fn decompress(self, packed: &[u8], raw_bytes: usize) -> Result<Vec<u8>, BlockError> {
-        if raw_bytes > RAW_BYTES_MAX {
-            return Err(BlockError::Damaged("a chunk of more than 64 MiB"));
-        }
-        let mut raw = Vec::with_capacity(raw_bytes + PAD_BYTES);
-        let len = UNZSTD.with_borrow_mut(|context| {
-            let context = match context {
-                Some(context) => context,
-                none => none.insert(zstd::bulk::Decompressor::new()?),
-            };
-            context.decompress_to_buffer(packed, &mut raw)
-        });
-        if len.map_err(BlockError::Compression)? != raw_bytes {
-            return Err(BlockError::Damaged("a chunk of another length"));
-        }
-        Ok(raw)
+/// The content of a zstd frame, which must have this length, by the thread's context.
+pub(crate) fn unzstd(packed: &[u8], raw_bytes: usize) -> Result<Vec<u8>, BlockError> {
+    if raw_bytes > RAW_BYTES_MAX {
+        return Err(BlockError::Damaged("a chunk of more than 64 MiB"));
     }
+    let mut raw = Vec::with_capacity(raw_bytes + PAD_BYTES);
+    let len = UNZSTD.with_borrow_mut(|context| {
+        let context = match context {
+            Some(context) => context,
+            none => none.insert(zstd::bulk::Decompressor::new()?),
+        };
+        context.decompress_to_buffer(packed, &mut raw)
+    });
+    if len.map_err(BlockError::Compression)? != raw_bytes {
+        return Err(BlockError::Damaged("a chunk of another length"));
+    }
+    Ok(raw)
 }

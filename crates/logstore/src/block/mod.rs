@@ -28,7 +28,7 @@ mod source;
 mod split;
 mod values;
 
-pub(crate) use chunks::Unzstd;
+pub(crate) use chunks::unzstd;
 pub use encode::{Encoded, Scratch, encode};
 pub use index::Tokens;
 pub use reader::Reader;

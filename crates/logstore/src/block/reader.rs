@@ -4,7 +4,7 @@ use kittiwake_journal::bytes::Reader as Bytes;
 use kittiwake_model::LineFilter;
 use regex::Regex;
 
-use super::chunks::{Chunks, Unzstd};
+use super::chunks::{Chunks, unzstd};
 use super::directory::{Column, Group, Parser};
 use super::encode::{PLAIN, TEMPLATES};
 use super::filter;
@@ -44,7 +44,7 @@ impl<S: Source> Reader<S> {
         }
         let chunks = Chunks::open(source, head.len(), &mut reader)?;
         let len = usize::try_from(reader.uvarint()?).unwrap_or(usize::MAX);
-        let directory = Unzstd.decompress(&head[reader.position()..], len)?;
+        let directory = unzstd(&head[reader.position()..], len)?;
         let mut parser = Parser::new(&directory);
         let root = if encoding == PLAIN {
             Group::plain(parser.column(rows, true)?, rows)

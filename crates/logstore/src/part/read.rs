@@ -10,7 +10,7 @@ use super::{
     Block, COLUMN_BYTES_MAX, COLUMNS, Document, Part, PartError, Piece, Times, WORDS,
     WORDS_BYTES_MAX, narrow,
 };
-use crate::block::{BlockError, Reader, Source, Unzstd, token};
+use crate::block::{BlockError, Reader, Source, token, unzstd};
 use crate::index::{Blocks, Fragment, Group, Layout, PAGE_BYTES, PAGE_CELLS, Wanted, Words};
 
 /// The metadata of a block's rows.
@@ -295,5 +295,5 @@ fn decompress(bytes: &[u8]) -> Result<Vec<u8>, PartError> {
         }
         .into());
     }
-    Ok(Unzstd.decompress(&bytes[reader.position()..], len as usize)?)
+    Ok(unzstd(&bytes[reader.position()..], len as usize)?)
 }
