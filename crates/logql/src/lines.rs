@@ -120,10 +120,16 @@ impl LineQuery {
         let mut batch = EntryBatch::default();
         let mut found = Vec::new();
         let mut last_ns: Option<i64> = None;
+        let mut plain = Plain::default();
         'all: while cursor.next_batch(&mut batch)? {
             context.check()?;
             for (index, entry) in batch.entries.iter().enumerate() {
-                let Some(shown) = self.show(batch.labels(index), entry) else {
+                let shown = if self.pipeline.is_empty() {
+                    Some(plain.show(batch.labels(index), entry))
+                } else {
+                    self.show(batch.labels(index), entry)
+                };
+                let Some(shown) = shown else {
                     continue;
                 };
                 let distance = last_ns.map(|last| entry.time_ns.abs_diff(last));
@@ -138,6 +144,50 @@ impl LineQuery {
             }
         }
         Ok(group(found))
+    }
+}
+
+/// Lines that go through no stage. What they are shown under is known by their stream and
+/// metadata, and most lines share these with one shortly before.
+#[derive(Debug, Default)]
+struct Plain(Vec<Known>);
+
+#[derive(Debug)]
+struct Known {
+    of: (Labels, Labels),
+    labels: Labels,
+    categories: [Labels; 3],
+}
+
+/// Streams with metadata that are remembered.
+const KNOWN_MAX: usize = 64;
+
+impl Plain {
+    fn show(&mut self, stream: &Labels, entry: &Entry) -> (Labels, Line) {
+        let is_it = |known: &Known| known.of.0 == *stream && known.of.1 == entry.metadata;
+        let place = self.0.iter().rposition(is_it);
+        let place = place.unwrap_or_else(|| {
+            if self.0.len() == KNOWN_MAX {
+                self.0.clear();
+            }
+            let labels = LineLabels::new(stream.clone(), &entry.metadata);
+            self.0.push(Known {
+                of: (stream.clone(), entry.metadata.clone()),
+                labels: labels.result(),
+                categories: labels.by_category(),
+            });
+            self.0.len() - 1
+        });
+        let known = &self.0[place];
+        let [stream, metadata, parsed] = known.categories.clone();
+        let line = Line {
+            time_ns: entry.time_ns,
+            text: entry.line.clone(),
+            stream,
+            metadata,
+            parsed,
+        };
+        (known.labels.clone(), line)
     }
 }
 

@@ -183,7 +183,7 @@ impl Store {
         Ok(written)
     }
 
-    /// While a generation waits for the disk and the next one is full too, whoever writes waits:
+    /// While a generation waits for the disk and the next one is half full, whoever writes waits:
     /// the head is bounded by what a flush takes, not by how fast lines come.
     fn wait_for_room(&self) {
         if self.keeper.get().is_none() {
@@ -193,8 +193,8 @@ impl Store {
             let state = self.state.read();
             let bytes = state.active.lines.read().text_bytes();
             let is_waiting = !state.frozen.is_empty();
-            let flush_bytes = self.options.flush_bytes;
-            bytes >= flush_bytes && (is_waiting || bytes >= flush_bytes.saturating_mul(3) / 2)
+            let half = self.options.flush_bytes / 2;
+            bytes >= if is_waiting { half } else { half * 3 }
         };
         let mut flushed = self.flushed.0.lock();
         while is_full() && !self.flushed.1.wait_for(&mut flushed, ROOM_WAIT).timed_out() {}

@@ -6,7 +6,6 @@
 use std::cell::RefCell;
 
 use kittiwake_journal::bytes::{Reader, put_uvarint};
-use zstd::bulk::Decompressor;
 
 use super::{BlockError, Source};
 
@@ -264,7 +263,7 @@ impl<S: Source> Chunks<S> {
             .into());
         }
         if entry.raw > 0 {
-            bytes = decompress(&bytes, entry.raw)?;
+            bytes = unzstd(&bytes, entry.raw)?;
         }
         bytes.resize(bytes.len() + PAD_BYTES, 0);
         Ok(bytes)
@@ -272,12 +271,12 @@ impl<S: Source> Chunks<S> {
 }
 
 thread_local! {
-    /// A context is large, and a query opens many blocks.
-    static UNZSTD: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+    /// A context is larger than most chunks, and costs more to set up.
+    static UNZSTD: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
-/// The content of a zstd frame, which must have this length.
-pub(super) fn decompress(packed: &[u8], raw_bytes: usize) -> Result<Vec<u8>, BlockError> {
+/// The content of a zstd frame, which must have this length, by the thread's context.
+pub(crate) fn unzstd(packed: &[u8], raw_bytes: usize) -> Result<Vec<u8>, BlockError> {
     if raw_bytes > RAW_BYTES_MAX {
         return Err(BlockError::Damaged("a chunk of more than 64 MiB"));
     }
@@ -285,7 +284,7 @@ pub(super) fn decompress(packed: &[u8], raw_bytes: usize) -> Result<Vec<u8>, Blo
     let len = UNZSTD.with_borrow_mut(|context| {
         let context = match context {
             Some(context) => context,
-            none => none.insert(Decompressor::new()?),
+            none => none.insert(zstd::bulk::Decompressor::new()?),
         };
         context.decompress_to_buffer(packed, &mut raw)
     });

@@ -30,6 +30,7 @@ mod source;
 mod split;
 mod values;
 
+pub(crate) use chunks::unzstd;
 pub use encode::{Encoded, Scratch, encode};
 pub use fields::Field;
 pub use index::Tokens;

@@ -6,7 +6,7 @@ use kittiwake_journal::bytes::Reader as Bytes;
 use kittiwake_model::{FieldFormat, LineFilter};
 use regex::Regex;
 
-use super::chunks::{Chunks, decompress};
+use super::chunks::{Chunks, unzstd};
 use super::directory::{Column, Group, Parser};
 use super::encode::{PLAIN, TEMPLATES};
 use super::fields::{self, Field};
@@ -52,7 +52,7 @@ impl<S: Source> Reader<S> {
         }
         let chunks = Chunks::open(source, head.len(), &mut reader)?;
         let len = usize::try_from(reader.uvarint()?).unwrap_or(usize::MAX);
-        let directory = decompress(&head[reader.position()..], len)?;
+        let directory = unzstd(&head[reader.position()..], len)?;
         let mut parser = Parser::new(&directory);
         let root = if encoding == PLAIN {
             Group::plain(parser.column(rows, true)?, rows)
@@ -419,7 +419,7 @@ mod tests {
             Chunks::open(head, 0, &mut reader).unwrap();
             let table = &head[..=reader.position()];
             let len = reader.uvarint().unwrap() as usize;
-            let mut directory = decompress(&head[1 + reader.position()..], len).unwrap();
+            let mut directory = unzstd(&head[1 + reader.position()..], len).unwrap();
             for (at, flip) in flips {
                 let at = usize::from(at) % directory.len();
                 directory[at] ^= flip;

@@ -175,33 +175,37 @@ fn fill(layout: &Layout, keys: &[Key]) -> Option<Vec<u16>> {
     let mut alone: Vec<u32> = (0..counts.len() as u32)
         .filter(|place| counts[*place as usize] == 1)
         .collect();
-    let mut order: Vec<(u64, u32, u8)> = Vec::with_capacity(keys.len());
+    // A cell that is done keeps its hash; the cells are filled in the opposite order.
+    let mut order: Vec<u32> = Vec::with_capacity(keys.len());
     while let Some(place) = alone.pop() {
         let at = place as usize;
         if counts[at] != 1 {
             continue;
         }
+        counts[at] = 0;
+        order.push(place);
         let (hash, value) = (hashes[at], values[at]);
-        order.push((hash, place, value));
-        for place in layout.places(hash) {
-            counts[place] -= 1;
-            hashes[place] ^= hash;
-            values[place] ^= value;
-            if counts[place] == 1 {
-                alone.push(place as u32);
+        for other in layout.places(hash).into_iter().filter(|p| *p != at) {
+            counts[other] -= 1;
+            hashes[other] ^= hash;
+            values[other] ^= value;
+            if counts[other] == 1 {
+                alone.push(other as u32);
             }
         }
     }
     if order.len() != keys.len() {
         return None;
     }
-    drop((counts, hashes, values, alone));
+    drop((counts, alone));
     let mut cells = vec![0_u16; layout.cells()];
-    for (hash, place, block) in order.into_iter().rev() {
-        let others = layout.places(hash).into_iter();
-        let others = others.filter(|p| *p != place as usize);
+    for place in order.into_iter().rev() {
+        let at = place as usize;
+        let others = layout.places(hashes[at]).into_iter();
+        let others = others.filter(|p| *p != at);
         let rest = others.fold(0, |all, p| all ^ cells[p]);
-        cells[place as usize] = rest ^ ((fingerprint(hash) << BLOCK_BITS) | u16::from(block));
+        let value = (fingerprint(hashes[at]) << BLOCK_BITS) | u16::from(values[at]);
+        cells[at] = rest ^ value;
     }
     Some(cells)
 }

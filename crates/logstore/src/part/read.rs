@@ -10,7 +10,7 @@ use super::{
     Block, COLUMN_BYTES_MAX, COLUMNS, Document, Part, PartError, Piece, Times, WORDS,
     WORDS_BYTES_MAX, narrow,
 };
-use crate::block::{BlockError, Reader, Source, token};
+use crate::block::{BlockError, Reader, Source, token, unzstd};
 use crate::index::{Blocks, Fragment, Group, Layout, PAGE_BYTES, PAGE_CELLS, Wanted, Words};
 
 /// The metadata of a block's rows.
@@ -295,14 +295,5 @@ fn decompress(bytes: &[u8]) -> Result<Vec<u8>, PartError> {
         }
         .into());
     }
-    let raw = zstd::bulk::decompress(&bytes[reader.position()..], len as usize)
-        .map_err(BlockError::Compression)?;
-    if raw.len() as u64 != len {
-        return Err(Malformed {
-            at,
-            wanted: "the length of the column",
-        }
-        .into());
-    }
-    Ok(raw)
+    Ok(unzstd(&bytes[reader.position()..], len as usize)?)
 }
