@@ -9,8 +9,8 @@ use kittiwake_model::{
 };
 
 use super::Pinned;
+use super::field;
 use super::plan::{PartPlan, Plan, failed};
-use super::test;
 use crate::head::Generation;
 use crate::part::{Block, Metadata};
 use crate::store::Placed;
@@ -74,7 +74,7 @@ impl Cursor {
         let part = &part_plan.part;
         let mut found = part_plan.find(block, &self.plan)?;
         if let Some(test) = self.test.as_deref().filter(|_| !found.rows.is_empty()) {
-            test::keep(test, part_plan, block, &mut found)?;
+            field::keep(test, part_plan, block, &mut found)?;
         }
         if found.rows.is_empty() {
             return Ok(());

@@ -2,8 +2,8 @@
 
 mod count;
 mod cursor;
+mod field;
 mod plan;
-mod test;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
