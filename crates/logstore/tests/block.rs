@@ -285,6 +285,27 @@ fn many_users_many_words_and_no_words_at_all() {
         .collect();
     let (bytes, is_grouped) = assert_round_trip(&of(texts.iter().map(String::as_str)));
     assert!(is_grouped && bytes < 8192 * 5, "{bytes}");
+    let word = |n: u64| letters(26 * 26 + random(n) % 5000);
+    let texts: Vec<String> = (0..8192_u64)
+        .map(|n| n * 4)
+        .map(|n| {
+            format!(
+                "user {} did {} on {} at host {}",
+                word(n),
+                word(n + 1),
+                word(n + 2),
+                word(n + 3)
+            )
+        })
+        .collect();
+    let (bytes, is_grouped) = assert_round_trip(&of(texts.iter().map(String::as_str)));
+    assert!(is_grouped && bytes < 8192 * 12, "{bytes}");
+    // Texts of words alone are better off as they are.
+    let texts: Vec<String> = (0..4000_u64)
+        .map(|n| (0..10 + n % 9).map(|w| word(n * 64 + w) + " ").collect())
+        .collect();
+    let (_, is_grouped) = assert_round_trip(&of(texts.iter().map(String::as_str)));
+    assert!(!is_grouped);
     let texts: Vec<String> = (0..2000_u64)
         .map(|n| {
             (0..n % 37)

@@ -145,14 +145,16 @@ fn pays(grouping: &Grouping, leaves: &[u32], is_slot: &[bool]) -> bool {
             .iter()
             .map(|l| grouping.words[*l as usize][place].of(&grouping.statics));
         let bytes = words.clone().map(<[u8]>::len).sum::<usize>() as f64 / sample.len() as f64;
-        let share = words.collect::<HashSet<_>>().len() as f64 / sample.len() as f64;
-        // Few that come again and again are all known by now; of many, others come as well.
-        let seen = if share > 0.5 {
-            leaves.len()
+        let known = words.collect::<HashSet<_>>().len() as f64;
+        let distinct = if known * 2.0 < sample.len() as f64 {
+            // Few come again and again: the sample has them all.
+            known
         } else {
-            sample.len()
+            // So many words there must be for that few to have come twice.
+            let size = sample.len() as f64;
+            let words = size * size / (2.0 * (size - known).max(0.5));
+            words * (1.0 - (-(leaves.len() as f64) / words).exp())
         };
-        let distinct = share * seen as f64;
         as_slots += distinct * (bytes + 1.0) * 0.6 + texts * distinct.log2() / 8.0;
         whole += texts * bytes * 0.45;
     }
