@@ -10,9 +10,9 @@ use std::process::{Command, ExitCode};
 use anyhow::{Result, bail};
 
 mod bench;
+mod clients;
 mod engine;
 mod floors;
-mod grafana;
 mod guest;
 mod loki_cases;
 mod oracles;

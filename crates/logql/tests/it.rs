@@ -483,11 +483,11 @@ fn line_of(second: i64, kind: u8, number: u32) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
     fn the_log_store_answers_as_memory_does(
-        lines in proptest::collection::vec((0_i64..300, 0_u8..4, 0_u32..50, 0_usize..3), 1..200),
-        flush_at in 0_usize..200,
+        lines in proptest::collection::vec((0_i64..300, 0_u8..4, 0_u32..50, 0_usize..3), 1..700),
+        flush_at in 0_usize..700,
         query in prop::sample::select(vec![
             "{app=~\".+\"}",
             "{app=\"a\"} |= \"error\"",
@@ -498,7 +498,15 @@ proptest! {
             "quantile_over_time(0.9, {app=~\".+\"} | logfmt | unwrap n | __error__=\"\" [2m]) by (app)",
             "topk(2, sum by (app) (bytes_rate({app=~\".+\"} != \"plain\" [1m])))",
             "absent_over_time({app=\"c\"} |~ `[45]\\d` [30s])",
+            "sum(count_over_time({app=~\".+\"} | json | n > 20 [1m]))",
+            "sum(rate({app=~\".+\"} |= \"level\" | logfmt | n > 20 and n < 40 | n != 30 [1m]))",
+            "sum(count_over_time({app=~\".+\"} | json | o_k=~\"v1.*\" or o_k=\"\" [1m]))",
+            "sum(count_over_time({app=~\".+\"} | logfmt | at >= 100s [1m]))",
+            "sum(count_over_time({app=~\".+\"} | logfmt | app=\"a\" [1m]))",
+            "sum(bytes_over_time({app=~\".+\"} | json | level=\"warn\" [1m]))",
         ]),
+        has_metadata in any::<bool>(),
+        kinds in prop::sample::select(vec![1_u8, 2, 4]),
         is_forward in any::<bool>(),
     ) {
         let memory = MemoryLogs::new();
@@ -521,8 +529,12 @@ proptest! {
             }
             let app = ["a", "b", "c"][app];
             let labels = Labels::from_pairs([("app", app)]).unwrap();
-            let metadata = Labels::from_pairs([("k", (number % 3).to_string())]).unwrap();
-            let text = line_of(second, kind, number);
+            let metadata = if has_metadata {
+                Labels::from_pairs([("k", (number % 3).to_string())]).unwrap()
+            } else {
+                Labels::empty()
+            };
+            let text = line_of(second, kind % kinds, number);
             let mut batch = kittiwake_logstore::Batch::new();
             batch.start(labels.clone());
             batch.line(second * S + 7, &text, Some(metadata.clone()));
@@ -546,7 +558,7 @@ proptest! {
             }
             Expr::Metric(expr) => {
                 let ask = |store: &dyn kittiwake_model::LogStore| {
-                    range(&expr, store, 0, 300 * S, 20 * S, &context).unwrap()
+                    range(&expr, store, 0, 300 * S, 20 * S, &context).map_err(|e| e.to_string())
                 };
                 prop_assert_eq!(ask(&store), ask(&memory));
             }

@@ -5,8 +5,8 @@
 
 #![allow(clippy::unwrap_used)]
 
-use kittiwake_logstore::block::{Encoded, Lines, ROWS_MAX, Reader, Rows, Scratch, encode};
-use kittiwake_model::LineFilter;
+use kittiwake_logstore::block::{Encoded, Field, Lines, ROWS_MAX, Reader, Rows, Scratch, encode};
+use kittiwake_model::{FieldFormat, LineFilter};
 
 fn main() {
     let is_bench = std::env::args().any(|a| a == "--bench");
@@ -86,6 +86,24 @@ fn main() {
         let per_block = (cpu_seconds() - start) * 1e6 / blocks.len() as f64;
         println!("{filter:?}: {found} lines, {per_block:.1} us/block");
     }
+    let start = cpu_seconds();
+    let mut found = 0;
+    for (number, block) in blocks.iter().enumerate() {
+        let mut rows = Rows::all(block.len());
+        let mut reader = open(number);
+        let filter = contains("processed batch");
+        reader.filter(&filter, &mut rows).unwrap();
+        reader
+            .field(FieldFormat::Logfmt, "items", &rows, |_, field| {
+                let Field::Value(value) = field else {
+                    panic!("{field:?}");
+                };
+                found += u64::from(value.parse::<f64>().unwrap() > 400.0);
+            })
+            .unwrap();
+    }
+    let per_block = (cpu_seconds() - start) * 1e6 / blocks.len() as f64;
+    println!("items > 400 of processed batches: {found} lines, {per_block:.1} us/block");
 }
 
 /// CPU time of this thread.

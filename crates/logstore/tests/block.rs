@@ -5,8 +5,10 @@
 
 use std::collections::BTreeSet;
 
-use kittiwake_logstore::block::{BlockError, Encoded, Lines, Reader, Rows, Scratch, encode, token};
-use kittiwake_model::LineFilter;
+use kittiwake_logstore::block::{
+    BlockError, Encoded, Field, Lines, Reader, Rows, Scratch, encode, token,
+};
+use kittiwake_model::{FieldFormat, LineFilter};
 use proptest::prelude::*;
 
 /// One line of a container, of a few kinds.
@@ -169,6 +171,65 @@ proptest! {
     }
 
     #[test]
+    fn a_field_is_what_was_written_or_unknown(
+        writer in 0..3_u8,
+        records in proptest::collection::vec(
+            proptest::collection::vec((0..5_usize, "[a-z0-9./\\\\\" \u{fffd}é-]{0,5}|true|[0-9]{1,4}(\\.[0-9]{1,2})?"), 1..4),
+            1..9,
+        ),
+        repeats in 8..20_usize,
+    ) {
+        let keys = ["alpha", "b.c", "b_c", "@time", "nested"];
+        let mut lines = Lines::default();
+        let mut all = Vec::new();
+        for repeat in 0..repeats {
+            for record in &records {
+                let pairs: Vec<(&str, String)> = record
+                    .iter()
+                    .map(|(key, value)| (keys[*key], value.replace('1', &repeat.to_string())))
+                    .collect();
+                let text: Vec<String> = pairs.iter().map(|(key, value)| match writer {
+                    0 => format!("\"{key}\":\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")),
+                    1 => format!("{key}=\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")),
+                    _ => format!("{key}={value}"),
+                }).collect();
+                lines.push(&match writer {
+                    0 => format!("{{{}}}", text.join(", ")),
+                    _ => text.join(" "),
+                });
+                all.push(pairs);
+            }
+        }
+        let format = if writer == 0 { FieldFormat::Json } else { FieldFormat::Logfmt };
+        let other = if writer == 0 { FieldFormat::Logfmt } else { FieldFormat::Json };
+        let mut scratch = Scratch::default();
+        let encoded = encode(&lines, &mut scratch).unwrap();
+        let mut reader = reader(&encoded, lines.len()).unwrap();
+        let rows = Rows::all(lines.len());
+        for key in keys {
+            let name = key.replace(['.', '@'], "_");
+            let mut seen = 0;
+            reader.field(format, &name, &rows, |row, field| {
+                seen += 1;
+                let mut values = all[row].iter().filter(|(k, _)| k.replace(['.', '@'], "_") == name);
+                match field {
+                    Field::Unknown => {}
+                    Field::Absent => assert!(values.next().is_none(), "{}", lines.line(row)),
+                    Field::Value(value) => {
+                        // Without quotes a blank ends it.
+                        let end = if writer == 2 { ' ' } else { '\0' };
+                        let written = values.next().unwrap().1.split(end).next();
+                        assert_eq!(Some(value), written, "{}", lines.line(row));
+                        assert!(values.next().is_none());
+                    }
+                }
+            }).unwrap();
+            prop_assert_eq!(seen, lines.len());
+            reader.field(other, &name, &rows, |_, field| assert_eq!(field, Field::Unknown)).unwrap();
+        }
+    }
+
+    #[test]
     fn damage_is_an_error_or_other_lines(
         lines in lines(),
         flips in proptest::collection::vec((any::<u32>(), any::<u8>()), 1..4),
@@ -224,6 +285,27 @@ fn many_users_many_words_and_no_words_at_all() {
         .collect();
     let (bytes, is_grouped) = assert_round_trip(&of(texts.iter().map(String::as_str)));
     assert!(is_grouped && bytes < 8192 * 5, "{bytes}");
+    let word = |n: u64| letters(26 * 26 + random(n) % 5000);
+    let texts: Vec<String> = (0..8192_u64)
+        .map(|n| n * 4)
+        .map(|n| {
+            format!(
+                "user {} did {} on {} at host {}",
+                word(n),
+                word(n + 1),
+                word(n + 2),
+                word(n + 3)
+            )
+        })
+        .collect();
+    let (bytes, is_grouped) = assert_round_trip(&of(texts.iter().map(String::as_str)));
+    assert!(is_grouped && bytes < 8192 * 12, "{bytes}");
+    // Texts of words alone are better off as they are.
+    let texts: Vec<String> = (0..4000_u64)
+        .map(|n| (0..10 + n % 9).map(|w| word(n * 64 + w) + " ").collect())
+        .collect();
+    let (_, is_grouped) = assert_round_trip(&of(texts.iter().map(String::as_str)));
+    assert!(!is_grouped);
     let texts: Vec<String> = (0..2000_u64)
         .map(|n| {
             (0..n % 37)
@@ -232,6 +314,28 @@ fn many_users_many_words_and_no_words_at_all() {
         })
         .collect();
     assert_round_trip(&of(texts.iter().map(String::as_str)));
+    let texts: Vec<String> = (0..200_u64)
+        .map(|n| format!("{{\"a\":{{\"b\":{n}}},\"c\":\"x\"}}"))
+        .collect();
+    let lines = of(texts.iter().map(String::as_str));
+    let mut scratch = Scratch::default();
+    let encoded = encode(&lines, &mut scratch).unwrap();
+    let mut reader = reader(&encoded, 200).unwrap();
+    let mut found = Vec::new();
+    let all = Rows::all(200);
+    let mut keep = |_, field: Field<'_>| match field {
+        Field::Value(value) => found.push(value.parse::<u64>().unwrap()),
+        other => panic!("{other:?}"),
+    };
+    reader
+        .field(FieldFormat::Json, "a_b", &all, &mut keep)
+        .unwrap();
+    assert_eq!(found, (0..200).collect::<Vec<_>>());
+    reader
+        .field(FieldFormat::Json, "d", &all, |_, field| {
+            assert_eq!(field, Field::Absent);
+        })
+        .unwrap();
     assert_round_trip(&of(std::iter::repeat_n("", 8192)));
     assert_round_trip(&of(std::iter::repeat_n("\0\u{1}\u{7f}", 100)));
 }
@@ -243,4 +347,51 @@ fn letters(mut n: u64) -> String {
         n /= 26;
     }
     text
+}
+
+/// Bytes that later builds must read as they are. The lines have every kind of column.
+#[test]
+fn golden_bytes_are_read() {
+    let texts: Vec<String> = (0..80_u64)
+        .map(|n| match n % 4 {
+            0 => format!(
+                "10.0.0.{n} - \"GET /items?id={} HTTP/1.1\" {:05} rt=0.{:03}",
+                n * 7919,
+                n,
+                n * 9
+            ),
+            1 => format!(
+                "{{\"trace\":\"{:016x}\",\"level\":\"{}\",\"msg\":\"user {n} took {} ms\"}}",
+                n.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+                ["info", "warn"][(n / 4 % 2) as usize],
+                n * n
+            ),
+            2 => format!(
+                "level=info user={} item=u{n} size={n}.{n}",
+                letters(n * n * n)
+            ),
+            _ => format!("word {} here", letters(n * n + 30)),
+        })
+        .collect();
+    let lines = of(texts.iter().map(String::as_str));
+    let mut scratch = Scratch::default();
+    let encoded = encode(&lines, &mut scratch).unwrap();
+    let mut written = (encoded.head_bytes as u32).to_le_bytes().to_vec();
+    written.extend_from_slice(encoded.bytes);
+    if std::env::var_os("GOLDEN_WRITE").is_some() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/block-2.golden");
+        std::fs::write(path, written).unwrap();
+        return;
+    }
+    let golden = include_bytes!("block-2.golden").as_slice();
+    let (len, bytes) = golden.split_first_chunk().unwrap();
+    let head = &bytes[..u32::from_le_bytes(*len) as usize];
+    let read = Reader::open(bytes, head, lines.len())
+        .unwrap()
+        .lines()
+        .unwrap();
+    assert!(read == lines);
+    // As they are written today. A change of the encoder may change this file; a build that no
+    // longer reads the old one may not.
+    assert_eq!(written, golden);
 }

@@ -511,6 +511,7 @@ fn what_is_deleted_is_gone_at_once_and_then_for_good() {
     let kept: Vec<Read> = all.iter().filter(|r| !is_gone(r)).cloned().collect();
     assert_eq!(read(&store, &scan_all()), kept);
     let count = Count {
+        test: None,
         scan: scan_all(),
         edges: vec![0, i64::MAX],
         amount: Amount::Lines,

@@ -205,6 +205,7 @@ fn check_count(store: &Store, random: &mut Random, scan: &Scan, want: &[Read]) {
     edges.dedup();
     let count = Count {
         scan: scan.clone(),
+        test: None,
         edges: edges.clone(),
         amount: if random.below(2) == 0 {
             Amount::Lines

@@ -210,11 +210,39 @@ pub enum Apart {
     By(Vec<String>),
 }
 
+/// What fields of lines are written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FieldFormat {
+    /// A JSON object.
+    Json,
+    /// Pairs of logfmt.
+    Logfmt,
+}
+
+/// A test that an engine makes of one field of each line.
+pub trait FieldTest: std::fmt::Debug + Send + Sync {
+    /// What the field is written in.
+    fn format(&self) -> FieldFormat;
+
+    /// The label that the field becomes.
+    fn name(&self) -> &str;
+
+    /// Whether a line passes in which the field has this value, or is not there: the line is
+    /// well-formed, and neither its stream nor its metadata have the label. Nothing when the
+    /// line itself must be asked.
+    fn accepts(&self, value: Option<&str>) -> Option<bool>;
+
+    /// Whether a line passes.
+    fn accepts_line(&self, stream: &Labels, metadata: &Labels, line: &str) -> bool;
+}
+
 /// A request for amounts of lines over time, without the lines.
 #[derive(Debug, Clone)]
 pub struct Count {
     /// Which lines. Order, limit and place do not count.
     pub scan: Scan,
+    /// What they must pass besides.
+    pub test: Option<std::sync::Arc<dyn FieldTest>>,
     /// Times in ascending order: slot `k` is from after `edges[k]` up to `edges[k + 1]`.
     pub edges: Vec<i64>,
     /// What is added up.

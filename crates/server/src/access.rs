@@ -285,7 +285,7 @@ pub async fn guard(
         is_write(path),
         path.starts_with("/-/") && !is_open
             || path.starts_with("/api/v1/admin/")
-            || path == "/loki/api/v1/delete",
+            || matches!(path, "/flush" | "/loki/api/v1/delete"),
     );
     let headers = request.headers().clone();
     let checked = access

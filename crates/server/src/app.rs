@@ -326,6 +326,7 @@ pub fn routes(app: App, access: Arc<Access>) -> Router {
         .nest("/api/v1", prometheus)
         .nest("/loki/api/v1", loki)
         .route("/ready", get(async || "ready\n"))
+        .route("/flush", post(loki_other::flush))
         .route(
             "/prometheus/api/v1/rules",
             get(loki_other::prometheus_rules),

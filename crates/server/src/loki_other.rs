@@ -1,4 +1,4 @@
-//! The smaller parts of Loki's API: formatting, limits, rules, deletion.
+//! The smaller parts of Loki's API: formatting, limits, rules, flushing.
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -7,9 +7,9 @@ use axum::response::{IntoResponse as _, Response};
 use kittiwake_logql as logql;
 
 use crate::app::App;
-use crate::loki_api::{Answer, LINES_MAX, parse};
+use crate::loki_api::{Answer, LINES_MAX, LokiProblem, parse};
 use crate::prometheus_api::params;
-use crate::reply::{json, push_json_str, success};
+use crate::reply::{Problem, json, push_json_str, success};
 
 /// `/loki/api/v1/format_query`
 pub async fn format_query(State(_): State<App>, request: Request<Body>) -> Answer {
@@ -18,6 +18,14 @@ pub async fn format_query(State(_): State<App>, request: Request<Body>) -> Answe
     let mut out = String::new();
     push_json_str(&mut out, &logql::pretty(&expr));
     Ok(success(&out))
+}
+
+/// `/flush`: what is in memory goes into a part.
+pub async fn flush(State(app): State<App>) -> Result<StatusCode, LokiProblem> {
+    let flushed = tokio::task::spawn_blocking(move || app.logs.flush()).await;
+    let flushed = flushed.map_err(|e| Problem::internal(e.to_string()))?;
+    flushed.map_err(|e| Problem::internal(e.to_string()))?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// `/loki/api/v1/drilldown-limits`

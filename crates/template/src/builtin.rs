@@ -130,12 +130,12 @@ fn index(arguments: &[Value]) -> Result<Value, String> {
             (Value::List(values), Value::Int(at)) => usize::try_from(*at)
                 .ok()
                 .and_then(|at| values.get(at).cloned())
-                .ok_or_else(|| format!("error calling index: index out of range: {at}"))?,
+                .ok_or_else(|| beyond(*at, values.len(), "slice"))?,
             (Value::Text(text), Value::Int(at)) => usize::try_from(*at)
                 .ok()
                 .and_then(|at| text.as_bytes().get(at))
                 .map(|byte| Value::Int(i64::from(*byte)))
-                .ok_or_else(|| format!("error calling index: index out of range: {at}"))?,
+                .ok_or_else(|| beyond(*at, text.len(), "string"))?,
             (Value::Nil, _) => return Err("index of untyped nil".to_owned()),
             (Value::List(_) | Value::Text(_), other) => {
                 return Err(format!(
@@ -147,6 +147,15 @@ fn index(arguments: &[Value]) -> Result<Value, String> {
         };
     }
     Ok(value)
+}
+
+/// Go's own check lets the place behind the end pass; what it calls then does not.
+fn beyond(at: i64, len: usize, what: &str) -> String {
+    if usize::try_from(at).is_ok_and(|at| at == len) {
+        format!("reflect: {what} index out of range")
+    } else {
+        format!("index out of range: {at}")
+    }
 }
 
 fn slice(arguments: &[Value]) -> Result<Value, String> {

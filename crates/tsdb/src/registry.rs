@@ -12,6 +12,7 @@ use hashbrown::HashTable;
 use kittiwake_model::labels::METRIC_NAME;
 use kittiwake_model::{Labels, Matcher, SeriesHash, SeriesHasher};
 use roaring::RoaringBitmap;
+use twox_hash::XxHash3_128;
 
 use crate::dictionary::label_hash;
 
@@ -57,6 +58,16 @@ struct LabelName {
     text: Box<str>,
     pairs: RoaringBitmap,
 }
+
+/// The hash of the bytes by which requests name a series, with their number on top: so many
+/// bytes are looked at where the series is expected.
+pub(crate) fn raw_hash(key: u64, raw: &[u8]) -> u128 {
+    // This crate, unlike that of the other hashes, uses the widest instructions there are.
+    let hash = XxHash3_128::oneshot_with_seed(key, raw);
+    hash >> 16 | (raw.len().min(RAW_BYTES_MAX) as u128) << 112
+}
+
+const RAW_BYTES_MAX: usize = u16::MAX as usize;
 
 /// All known series.
 #[derive(Debug, Default)]
@@ -126,6 +137,15 @@ impl Registry {
             .by_raw
             .find(raw as u64, |s| self.slots[*s as usize].raw == raw);
         found.map(|s| (*s, self.slots[*s as usize].hash))
+    }
+
+    /// How many of the first bytes name this series, if they do as before.
+    #[inline]
+    pub(crate) fn expect_raw(&self, bytes: &[u8], near: SeriesRef) -> Option<(usize, SeriesHash)> {
+        let slot = self.slots.get(near as usize).filter(|s| s.set != NONE)?;
+        let len = (slot.raw >> 112) as usize;
+        let raw = bytes.get(..len).filter(|_| len > 0)?;
+        (raw_hash(self.key, raw) == slot.raw).then_some((len, slot.hash))
     }
 
     /// Remembers the bytes by which a request named a series; the ones before are forgotten.
@@ -552,7 +572,11 @@ impl Registry {
             set,
         };
         if name != NONE {
-            self.pairs[name as usize].posting.insert(series);
+            let posting = &mut self.pairs[name as usize].posting;
+            // Most series get a number above all others.
+            if posting.try_push(series).is_err() {
+                posting.insert(series);
+            }
         }
         match &mut self.restored {
             Some(restored) => restored.push(series),

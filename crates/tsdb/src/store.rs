@@ -24,13 +24,12 @@ use kittiwake_model::delivery::Deliveries;
 use kittiwake_model::{Matcher, TimeRange};
 use parking_lot::{Mutex, RwLock};
 use roaring::RoaringBitmap;
-use twox_hash::XxHash3_128;
 
 use crate::block::{Block, BlockCache, BlockError};
 use crate::cache::Cache;
 use crate::exemplars::{Exemplars, MetadataTable};
 use crate::head::{Accepted, Generation};
-use crate::registry::{NONE, Registry, SeriesRef};
+use crate::registry::{self, NONE, Registry, SeriesRef};
 use crate::tombstones::{self, Tombstone, TombstoneError};
 use crate::wal::Frame;
 
@@ -382,8 +381,7 @@ impl Store {
 
     /// The hash by which the store knows the raw bytes of a series' labels in a request.
     pub fn raw_hash(&self, raw: &[u8]) -> u128 {
-        // This crate, unlike that of the other hashes, uses the widest instructions there are.
-        XxHash3_128::oneshot_with_seed(self.key, raw)
+        registry::raw_hash(self.key, raw)
     }
 
     /// Numbers for the program's own metrics.

@@ -105,6 +105,20 @@ impl Names<'_> {
         Some(KnownSeries::new(series, hash))
     }
 
+    /// The series after the last one, and how many of the first bytes name it, if they do: the
+    /// next request names the same series in the same order.
+    #[inline]
+    pub fn expected(&self, bytes: &[u8]) -> Option<(usize, KnownSeries)> {
+        let (len, hash) = self.state.registry.expect_raw(bytes, self.next)?;
+        Some((len, KnownSeries::new(self.next, hash)))
+    }
+
+    /// Goes on after an expected series.
+    #[inline]
+    pub fn go_on(&mut self, expected: KnownSeries) {
+        self.next = expected.series + 1;
+    }
+
     /// The labels of a series that is known.
     pub fn labels(&self, series: KnownSeries) -> Option<Labels> {
         self.state.registry.labels(series.series)

@@ -143,10 +143,35 @@ pub struct SeriesIter<'a> {
 }
 
 impl<'a> SeriesIter<'a> {
-    fn step(&mut self) -> Result<Option<Series<'a>>, Malformed> {
+    /// As `next`. `known` is shown the bytes of the series and may say how many of the first
+    /// are labels that were read before: they are not walked again. Says whether it was so;
+    /// such a series does not count its labels.
+    pub fn next_knowing(
+        &mut self,
+        known: impl FnOnce(&[u8]) -> Option<usize>,
+    ) -> Option<Result<(Series<'a>, bool), Malformed>> {
+        let series = self.step(known);
+        if series.is_err() {
+            self.fields.close();
+        }
+        series.transpose()
+    }
+
+    fn step(
+        &mut self,
+        known: impl FnOnce(&[u8]) -> Option<usize>,
+    ) -> Result<Option<(Series<'a>, bool)>, Malformed> {
         while let Some(field) = self.fields.next()? {
             match field.number {
-                1 => return Series::new(field.message("timeseries")?).map(Some),
+                1 => {
+                    let message = field.message("timeseries")?;
+                    let known = known(message.bytes);
+                    let series = known.and_then(|end| Series::after_labels(message, end, 0));
+                    return Ok(Some(match series {
+                        Some(series) => (series, true),
+                        None => (Series::new(message)?, false),
+                    }));
+                }
                 3 => self.metadata += 1,
                 _ => {}
             }
@@ -159,11 +184,7 @@ impl<'a> Iterator for SeriesIter<'a> {
     type Item = Result<Series<'a>, Malformed>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let series = self.step();
-        if series.is_err() {
-            self.fields.close();
-        }
-        series.transpose()
+        Some(self.next_knowing(|_| None)?.map(|(series, _)| series))
     }
 }
 
@@ -192,8 +213,13 @@ impl<'a> Series<'a> {
     /// Labels and then samples with lengths below 2^14, and nothing else: what nearly all
     /// senders write, found without looking into it.
     fn of_usual_shape(message: Message<'a>) -> Option<Self> {
+        let (labels_end, label_count) = skip(message.bytes, 0, 0x0a)?;
+        Self::after_labels(message, labels_end, label_count)
+    }
+
+    /// Samples after labels, and nothing else.
+    fn after_labels(message: Message<'a>, labels_end: usize, label_count: usize) -> Option<Self> {
         let bytes = message.bytes;
-        let (labels_end, label_count) = skip(bytes, 0, 0x0a)?;
         let (end, sample_count) = skip(bytes, labels_end, 0x12)?;
         (end == bytes.len()).then_some(Self {
             message,

@@ -355,8 +355,8 @@ impl Parser<'_> {
         let Token::DurationNs(window_ns) = *self.peek() else {
             return Err(self.unexpected("DURATION"));
         };
-        if window_ns <= 0 {
-            return Err(self.error("the range must be longer than 0"));
+        if window_ns < 0 {
+            return Err(self.error("the range must not be negative"));
         }
         self.at += 1;
         self.expect("]")?;

@@ -94,6 +94,47 @@ impl CompiledFilter {
     }
 }
 
+impl CompiledFilter {
+    /// Whether a line passes by the value of the one label that the filter looks at. Nothing
+    /// when the line would note an error.
+    pub(crate) fn accepts_value(&self, value: Option<&str>) -> Option<bool> {
+        /// A label that is not there passes no comparison.
+        fn holds<T>(
+            value: Option<&str>,
+            parse: impl Fn(&str) -> Result<T, String>,
+            holds: impl Fn(T) -> bool,
+        ) -> Option<bool> {
+            value.map_or(Some(false), |v| parse(v).ok().map(holds))
+        }
+        match self {
+            Self::All => Some(true),
+            Self::Text(matcher) => Some(matcher.matches(value.unwrap_or_default())),
+            Self::Number(_, op, wanted) => {
+                holds(value, units::parse_float, |v| op.holds(v, *wanted))
+            }
+            Self::Duration(_, op, wanted) => {
+                holds(value, units::parse_duration, |v| ordered(*op, &v, wanted))
+            }
+            Self::Bytes(_, op, wanted) => {
+                holds(value, units::parse_bytes, |v| ordered(*op, &v, wanted))
+            }
+            Self::Ip(..) => None,
+            Self::And(left, right) => {
+                let (left, right) = (left.accepts_value(value)?, right.accepts_value(value)?);
+                Some(left && right)
+            }
+            Self::Or(left, right) => {
+                let left = left.accepts_value(value)?;
+                if left {
+                    Some(true)
+                } else {
+                    right.accepts_value(value)
+                }
+            }
+        }
+    }
+}
+
 fn ordered<T: Ord>(op: Comparison, a: &T, b: &T) -> bool {
     match op {
         Comparison::Equal => a == b,

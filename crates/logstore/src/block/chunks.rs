@@ -22,21 +22,21 @@ pub(super) const PAD_BYTES: usize = 8;
 /// Where a column's bytes lie: in which chunk, at which offset of its content, how many.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Place {
-    chunk: usize,
-    offset: usize,
-    pub(super) len: usize,
+    chunk: u32,
+    offset: u32,
+    len: u32,
 }
 
 impl Place {
     pub(super) fn put(self, out: &mut Vec<u8>) {
         for number in [self.chunk, self.offset, self.len] {
-            put_uvarint(out, number as u64);
+            put_uvarint(out, u64::from(number));
         }
     }
 
     pub(super) fn get(reader: &mut Reader<'_>) -> Result<Self, BlockError> {
-        let mut number = || -> Result<usize, BlockError> {
-            Ok(usize::try_from(reader.uvarint()?).unwrap_or(usize::MAX))
+        let mut number = || -> Result<u32, BlockError> {
+            Ok(u32::try_from(reader.uvarint()?).unwrap_or(u32::MAX))
         };
         Ok(Self {
             chunk: number()?,
@@ -115,9 +115,9 @@ impl Writer {
             let chunk = self.entries.len() - 1;
             self.entries[chunk] = self.write(column, compressible)?;
             return Ok(Place {
-                chunk,
+                chunk: chunk as u32,
                 offset: 0,
-                len: column.len(),
+                len: column.len() as u32,
             });
         }
         let chunk = *self.shared_at.get_or_insert_with(|| {
@@ -130,9 +130,9 @@ impl Writer {
             self.close_shared()?;
         }
         Ok(Place {
-            chunk,
-            offset,
-            len: column.len(),
+            chunk: chunk as u32,
+            offset: offset as u32,
+            len: column.len() as u32,
         })
     }
 
@@ -230,20 +230,21 @@ impl<S: Source> Chunks<S> {
 
     /// A column's bytes and [`PAD_BYTES`] more.
     pub(super) fn get(&mut self, place: Place) -> Result<&[u8], S::Error> {
-        let Some(entry) = self.entries.get(place.chunk).copied() else {
+        let chunk = place.chunk as usize;
+        let Some(entry) = self.entries.get(chunk).copied() else {
             return Err(BlockError::Damaged("a column in no chunk").into());
         };
-        if self.read[place.chunk].is_none() {
+        if self.read[chunk].is_none() {
             let content = self.fetch(entry)?;
-            self.read[place.chunk] = Some(content);
+            self.read[chunk] = Some(content);
         }
-        let content = self.read[place.chunk].as_deref().unwrap_or_default();
-        let end = place
-            .offset
-            .saturating_add(place.len)
+        let content = self.read[chunk].as_deref().unwrap_or_default();
+        let start = place.offset as usize;
+        let end = start
+            .saturating_add(place.len as usize)
             .saturating_add(PAD_BYTES);
         content
-            .get(place.offset..end)
+            .get(start..end)
             .ok_or_else(|| BlockError::Damaged("a column beyond its chunk").into())
     }
 

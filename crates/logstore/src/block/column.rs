@@ -64,20 +64,30 @@ impl Sink {
         )
     }
 
-    /// Writes values as anything but text or a group; `false` when nothing fits.
-    pub(super) fn put_typed(&mut self, text: &str, values: &[Span]) -> Result<bool, BlockError> {
+    /// Writes values as anything but text or a group; nothing when nothing fits. Else gives
+    /// some that have what is written around and between the digits of all, and all that are
+    /// not of digits alone.
+    pub(super) fn put_typed<'v>(
+        &'v mut self,
+        text: &str,
+        values: &'v [Span],
+    ) -> Result<Option<&'v [Span]>, BlockError> {
         let bytes = text.as_bytes();
         let Some(first) = values.first().map(|v| v.of(bytes)) else {
-            return Ok(false);
+            return Ok(None);
         };
         if values.iter().all(|v| v.of(bytes) == first) {
             self.put_constant(values[0].str(text));
-            return Ok(true);
+            return Ok(Some(&values[..1]));
         }
-        Ok(self.put_number(text, values)?
+        let is_of_digits = self.put_number(text, values)?
             || self.put_ipv4(text, values)?
-            || self.put_hex(text, values)?
-            || self.put_dictionary(text, values)?)
+            || self.put_hex(text, values)?;
+        if is_of_digits {
+            return Ok(Some(&values[..1]));
+        }
+        let is_dictionary = self.put_dictionary(text, values)?;
+        Ok(is_dictionary.then_some(self.distinct.as_slice()))
     }
 
     pub(super) fn put_constant(&mut self, value: &str) {
@@ -88,14 +98,14 @@ impl Sink {
 
     /// Writes values as they are.
     pub(super) fn put_text(&mut self, text: &str, values: &[Span]) -> Result<(), BlockError> {
-        self.bytes.clear();
-        for value in values {
-            put_uvarint(&mut self.bytes, u64::from(value.end - value.start));
-        }
-        for value in values {
-            self.bytes.extend_from_slice(value.of(text.as_bytes()));
-            self.tokens.add_text(value.str(text));
-        }
+        self.put_texts(values.iter().map(|value| value.str(text)))
+    }
+
+    pub(super) fn put_texts<'t>(
+        &mut self,
+        texts: impl Iterator<Item = &'t str> + Clone,
+    ) -> Result<(), BlockError> {
+        self.fill_texts(texts);
         self.directory.push(TEXT);
         let place = self.chunks.add(&self.bytes, true)?;
         place.put(&mut self.directory);
@@ -243,6 +253,18 @@ impl Sink {
         Ok(true)
     }
 
+    /// Fills `bytes` with texts, and tells the index of them.
+    fn fill_texts<'t>(&mut self, texts: impl Iterator<Item = &'t str> + Clone) {
+        self.bytes.clear();
+        for text in texts.clone() {
+            put_uvarint(&mut self.bytes, text.len() as u64);
+        }
+        for text in texts {
+            self.bytes.extend_from_slice(text.as_bytes());
+            self.tokens.add_text(text);
+        }
+    }
+
     /// Writes values by their numbers in a list of distinct ones.
     pub(super) fn put_numbered<'t>(
         &mut self,
@@ -251,14 +273,7 @@ impl Sink {
     ) -> Result<(), BlockError> {
         self.directory.push(DICTIONARY);
         put_uvarint(&mut self.directory, distinct.len() as u64);
-        self.bytes.clear();
-        for value in distinct.clone() {
-            put_uvarint(&mut self.bytes, value.len() as u64);
-        }
-        for value in distinct {
-            self.bytes.extend_from_slice(value.as_bytes());
-            self.tokens.add_text(value);
-        }
+        self.fill_texts(distinct);
         // A short one is in the head: it is what most filters ask for.
         let is_here = self.bytes.len() <= DICTIONARY_HERE_BYTES_MAX;
         self.directory.push(u8::from(is_here));

@@ -1,10 +1,12 @@
 //! What the head of a block tells of its columns, checked as far as it can be without them.
 
 use kittiwake_journal::bytes::Reader;
+use kittiwake_model::FieldFormat;
 
 use super::BlockError;
 use super::chunks::Place;
 use super::column::{CONSTANT, DICTIONARY, DIGITS_MAX, GROUP, HEX, IPV4, NUMBER, TEXT};
+use super::fields::of_code;
 use super::ints::Ints;
 use super::split::VALUE;
 use super::values::Texts;
@@ -28,6 +30,7 @@ impl Group {
                 text: vec![VALUE],
                 texts,
                 columns: vec![column],
+                format: None,
             }],
             numbers: Ints::all(0),
         }
@@ -41,6 +44,8 @@ pub(super) struct Template {
     pub(super) texts: usize,
     /// A column for each slot.
     pub(super) columns: Vec<Column>,
+    /// What all its lines are written in, when they have fields.
+    pub(super) format: Option<FieldFormat>,
 }
 
 /// What is around the numbers of a column.
@@ -102,9 +107,10 @@ impl<'a> Parser<'a> {
 
     /// The group of `texts` texts. A group within a group holds none itself.
     pub(super) fn group(&mut self, texts: usize, is_inner: bool) -> Result<Group, BlockError> {
-        let mut templates = Vec::new();
+        let count = self.reader.count(2)?;
+        let mut templates = Vec::with_capacity(count.min(1024));
         let mut left = texts;
-        for _ in 0..self.reader.count(2)? {
+        for _ in 0..count {
             let text = self.reader.bytes()?.to_vec();
             let texts = usize::try_from(self.reader.uvarint()?).unwrap_or(usize::MAX);
             left = left.checked_sub(texts).ok_or(BlockError::Damaged(
@@ -114,6 +120,7 @@ impl<'a> Parser<'a> {
                 text,
                 texts,
                 columns: Vec::new(),
+                format: None,
             });
         }
         if left > 0 {
@@ -130,9 +137,13 @@ impl<'a> Parser<'a> {
             if self.slots > SLOTS_MAX {
                 return Err(BlockError::Damaged("more slots than a block can have"));
             }
+            template.columns.reserve(slots);
             for _ in 0..slots {
                 let column = self.column(template.texts, is_inner)?;
                 template.columns.push(column);
+            }
+            if !is_inner {
+                template.format = of_code(self.reader.u8()?);
             }
         }
         Ok(Group { templates, numbers })

@@ -11,6 +11,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::BlockError;
 use super::column::{GROUP, Sink};
+use super::fields;
 use super::merge::{self, Slot};
 use super::split::{Span, Splitter, VALUE};
 
@@ -205,12 +206,15 @@ impl Grouping {
             let texts = &self.order[start..start + template.texts as usize];
             start += texts.len();
             let marks = template.text.iter().filter(|b| **b >= VALUE);
-            for (slot, mark) in template.slots.iter().zip(marks) {
+            let mut fields = inner
+                .as_ref()
+                .and_then(|_| fields::of_template(&template.text));
+            for (number, (slot, mark)) in template.slots.iter().zip(marks).enumerate() {
                 values.clear();
                 match slot {
                     Slot::Whole => {
                         values.extend(texts.iter().map(|t| items[*t as usize]));
-                        if !sink.put_typed(text, &values)? {
+                        if sink.put_typed(text, &values)?.is_none() {
                             sink.put_text(text, &values)?;
                         }
                         continue;
@@ -224,7 +228,16 @@ impl Grouping {
                         self.spans[(first + number) as usize]
                     })),
                 }
-                if sink.put_typed(text, &values)? {
+                let typed = sink.put_typed(text, &values)?;
+                let is_typed = typed.is_some();
+                if let Some((_, slots)) = &fields {
+                    let style = slots[number].style;
+                    let mut samples = typed.unwrap_or(&values).iter();
+                    if !samples.all(|sample| style.is_clean(sample.str(text))) {
+                        fields = None;
+                    }
+                }
+                if is_typed {
                     continue;
                 }
                 let inner = inner.as_deref_mut().filter(|_| *mark == VALUE);
@@ -238,6 +251,10 @@ impl Grouping {
                 } else {
                     sink.put_text(text, &values)?;
                 }
+            }
+            if inner.is_some() {
+                let format = fields.map(|(format, _)| format);
+                sink.directory.push(fields::code(format));
             }
         }
         self.values = values;
@@ -265,6 +282,10 @@ impl Grouping {
                 });
             }
             column.push(*number);
+        }
+        if distinct.len() * 4 > texts.len() * 3 {
+            let words = column.iter().map(|number| distinct[*number as usize]);
+            return sink.put_texts(words);
         }
         sink.put_numbered(distinct.iter().copied(), &column)
     }

@@ -10,6 +10,10 @@ use super::token;
 const WORDS_MAX: usize = 16;
 /// Templates of one shape at most, else more places become slots.
 const TEMPLATES_MAX: usize = 64;
+/// Leaves of a shape that are looked at to see whether slots pay.
+const SAMPLE: usize = 256;
+/// Static text between slots of fewer bytes is not worth much.
+const STATIC_MIN: u32 = 4;
 /// Stands for a word in a shape; text has no such byte.
 const WORD: u8 = 0xfd;
 
@@ -95,6 +99,12 @@ fn merge(grouping: &mut Grouping, leaves: &[u32]) {
     let counts = distinct_words(grouping, leaves);
     for words_max in [WORDS_MAX, 4, 1] {
         let is_slot: Vec<bool> = counts.iter().map(|c| *c > words_max).collect();
+        if !pays(grouping, leaves, &is_slot) {
+            for leaf in leaves {
+                add_as_it_is(grouping, *leaf as usize);
+            }
+            return;
+        }
         let mut keys: HashMap<Vec<u8>, Vec<u32>> = HashMap::new();
         for leaf in leaves {
             let key = merged(grouping, *leaf, &is_slot);
@@ -117,6 +127,47 @@ fn merge(grouping: &mut Grouping, leaves: &[u32]) {
         }
         return;
     }
+}
+
+/// Whether words as slots are expected to take less than the texts whole, both behind zstd:
+/// where most words are others in each text, their dictionaries take more.
+fn pays(grouping: &Grouping, leaves: &[u32], is_slot: &[bool]) -> bool {
+    let texts: u32 = leaves
+        .iter()
+        .map(|l| grouping.leaves[*l as usize].texts)
+        .sum();
+    let texts = f64::from(texts);
+    let step = leaves.len().div_ceil(SAMPLE);
+    let sample: Vec<u32> = leaves.iter().copied().step_by(step).collect();
+    let (mut as_slots, mut whole) = (0.0, 0.0);
+    for place in (0..is_slot.len()).filter(|place| is_slot[*place]) {
+        let words = sample
+            .iter()
+            .map(|l| grouping.words[*l as usize][place].of(&grouping.statics));
+        let bytes = words.clone().map(<[u8]>::len).sum::<usize>() as f64 / sample.len() as f64;
+        let known = words.collect::<HashSet<_>>().len() as f64;
+        let distinct = if known * 2.0 < sample.len() as f64 {
+            // Few come again and again: the sample has them all.
+            known
+        } else {
+            // So many words there must be for that few to have come twice.
+            let size = sample.len() as f64;
+            let words = size * size / (2.0 * (size - known).max(0.5));
+            words * (1.0 - (-(leaves.len() as f64) / words).exp())
+        };
+        as_slots += distinct * (bytes + 1.0) * 0.6 + texts * distinct.log2() / 8.0;
+        whole += texts * bytes * 0.45;
+    }
+    // What stands between them costs zstd a match of some bytes in each text.
+    let words = &grouping.words[leaves[0] as usize];
+    let text = grouping.leaves[leaves[0] as usize].text;
+    let mut start = text.start;
+    for (word, _) in words.iter().zip(is_slot).filter(|(_, is_slot)| **is_slot) {
+        whole += f64::from(u8::from(word.start - start >= STATIC_MIN)) * 2.0 * texts;
+        start = word.end;
+    }
+    whole += f64::from(u8::from(text.end - start >= STATIC_MIN)) * 2.0 * texts;
+    as_slots < whole
 }
 
 /// How many words leaves of one shape have at each place.

@@ -14,8 +14,10 @@ pub mod token;
 
 mod chunks;
 mod column;
+mod digits;
 mod directory;
 mod encode;
+mod fields;
 mod filter;
 mod group;
 mod ints;
@@ -30,6 +32,7 @@ mod values;
 
 pub(crate) use chunks::unzstd;
 pub use encode::{Encoded, Scratch, encode};
+pub use fields::Field;
 pub use index::Tokens;
 pub use reader::Reader;
 pub use rows::Rows;

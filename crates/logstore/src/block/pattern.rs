@@ -9,7 +9,7 @@ use super::split::VALUE;
 
 /// Ways at most, and steps to find them; with more the texts themselves are looked at.
 const WAYS_MAX: usize = 64;
-const STEPS_MAX: usize = 20_000;
+const STEPS_MAX: usize = 100_000;
 
 /// What is looked for in a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -272,6 +272,10 @@ impl<'p> Walk<'_, 'p> {
 
     /// The value of a slot ends with the first `len` bytes of `rest`, and the others follow.
     fn end_in(&mut self, number: usize, slot: usize, rest: &'p [u8], len: usize, at_start: bool) {
+        self.steps += 1;
+        if self.is_over() {
+            return;
+        }
         let (value, follows) = rest.split_at(len);
         // Most lengths are ruled out by the byte that comes next.
         if let (Some(next), Some(Part::Static(content))) =

@@ -53,6 +53,16 @@ impl Rows {
         }
     }
 
+    /// Adds all rows of which `is_in` says so.
+    pub fn insert_where(&mut self, is_in: impl Fn(usize) -> bool) {
+        for (word, bits) in self.bits.iter_mut().enumerate() {
+            let start = word * 64;
+            for row in start..self.len.min(start + 64) {
+                *bits |= u64::from(is_in(row)) << (row - start);
+            }
+        }
+    }
+
     /// Adds the rows of a range.
     pub fn insert_range(&mut self, range: std::ops::Range<usize>) {
         let mut more = Self::all(self.len);
@@ -174,6 +184,9 @@ mod tests {
             prop_assert_eq!(list(&rows), model(&|r| has_a(r) && !has_b(r)));
             let mut rows = of(&a);
             rows.unite(&of(&b));
+            prop_assert_eq!(list(&rows), model(&|r| has_a(r) || has_b(r)));
+            let mut rows = of(&a);
+            rows.insert_where(has_b);
             prop_assert_eq!(list(&rows), model(&|r| has_a(r) || has_b(r)));
             rows = of(&a);
             rows.clip(from..to);

@@ -78,8 +78,9 @@ pub(super) enum Values {
     Text(Texts),
     Group {
         templates: Vec<Template>,
-        /// Per value its template and its place in there.
-        places: Vec<(u32, u32)>,
+        /// Per value its template, and its place in there.
+        numbers: Vec<u32>,
+        places: Vec<u32>,
     },
 }
 
@@ -129,12 +130,12 @@ impl Values {
                 decimals,
                 numbers,
             } => {
-                let mut decimals = ints(decimals, chunks)?;
+                let decimals = match decimals.constant() {
+                    Some(0) => Vec::new(),
+                    _ => ints(decimals, chunks)?,
+                };
                 if decimals.iter().any(|d| *d > DIGITS_MAX as u64) {
                     return Err(BlockError::Damaged("a number of too many decimals").into());
-                }
-                if decimals.iter().all(|d| *d == 0) {
-                    decimals = Vec::new();
                 }
                 Self::Number {
                     affixes: affixes.clone(),
@@ -175,10 +176,14 @@ impl Values {
                 Self::Dictionary { distinct, numbers }
             }
             Column::Text(place) => Self::Text(Texts::read(*place, len, chunks)?),
-            Column::Group(group) => Self::Group {
-                places: places(group, len, chunks)?,
-                templates: templates(group, chunks)?,
-            },
+            Column::Group(group) => {
+                let numbers = numbers(group, len, chunks)?;
+                Self::Group {
+                    places: places(group, &numbers)?,
+                    numbers,
+                    templates: templates(group, chunks)?,
+                }
+            }
         })
     }
 
@@ -219,10 +224,14 @@ impl Values {
                 out.extend_from_slice(distinct.get(numbers[number] as usize));
             }
             Self::Text(texts) => out.extend_from_slice(texts.get(number)),
-            Self::Group { templates, places } => {
-                let (template, place) = places[number];
-                let template = &templates[template as usize];
-                append(&template.text, template.columns.iter(), place as usize, out);
+            Self::Group {
+                templates,
+                numbers,
+                places,
+            } => {
+                let template = &templates[numbers[number] as usize];
+                let place = places[number] as usize;
+                append(&template.text, template.columns.iter(), place, out);
             }
         }
     }
@@ -244,26 +253,33 @@ fn templates<S: Source>(group: &Group, chunks: &mut Chunks<S>) -> Result<Vec<Tem
     Ok(templates)
 }
 
-/// Per text of a group its template and its place in there.
-pub(super) fn places<S: Source>(
+/// The template of each text of a group.
+pub(super) fn numbers<S: Source>(
     group: &Group,
     len: usize,
     chunks: &mut Chunks<S>,
-) -> Result<Vec<(u32, u32)>, S::Error> {
+) -> Result<Vec<u32>, S::Error> {
     let mut numbers = Vec::new();
     group.numbers.read(len, chunks, &mut numbers)?;
+    let templates = group.templates.len() as u64;
+    if numbers.iter().any(|number| *number >= templates) {
+        return Err(BlockError::Damaged("a text of no template").into());
+    }
+    Ok(numbers.into_iter().map(|number| number as u32).collect())
+}
+
+/// The place of each text of a group in its template, by what [`numbers`] gives.
+pub(super) fn places(group: &Group, numbers: &[u32]) -> Result<Vec<u32>, BlockError> {
     let mut next = vec![0_u32; group.templates.len()];
-    let mut places = Vec::with_capacity(len);
+    let mut places = Vec::with_capacity(numbers.len());
     for number in numbers {
-        let Some(place) = usize::try_from(number).ok().and_then(|n| next.get_mut(n)) else {
-            return Err(BlockError::Damaged("a text of no template").into());
-        };
-        places.push((number as u32, *place));
+        let place = &mut next[*number as usize];
+        places.push(*place);
         *place += 1;
     }
-    let fits = group.templates.iter().zip(&next);
-    if !fits.into_iter().all(|(t, next)| t.texts == *next as usize) {
-        return Err(BlockError::Damaged("another number of texts in a template").into());
+    let mut counts = group.templates.iter().zip(&next);
+    if !counts.all(|(template, next)| template.texts == *next as usize) {
+        return Err(BlockError::Damaged("another number of texts in a template"));
     }
     Ok(places)
 }

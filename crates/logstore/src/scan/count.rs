@@ -4,9 +4,12 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use kittiwake_model::{Amount, Apart, Count, CountCursor, Counted, Labels, StoreError, matcher};
+use kittiwake_model::{
+    Amount, Apart, Count, CountCursor, Counted, FieldTest, Labels, StoreError, matcher,
+};
 
 use super::Pinned;
+use super::field;
 use super::plan::{PartPlan, Plan, failed};
 use crate::head::Generation;
 use crate::part::{Block, Metadata};
@@ -14,6 +17,7 @@ use crate::store::Placed;
 
 pub(super) struct Cursor {
     plan: Plan,
+    test: Option<Arc<dyn FieldTest>>,
     edges: Vec<i64>,
     amount: Amount,
     apart: Apart,
@@ -27,6 +31,7 @@ impl Cursor {
     pub(super) fn new(count: &Count, plan: Plan, pinned: Pinned) -> Self {
         Self {
             plan,
+            test: count.test.clone(),
             edges: count.edges.clone(),
             amount: count.amount,
             apart: count.apart.clone(),
@@ -67,12 +72,16 @@ impl Cursor {
     ) -> Result<(), StoreError> {
         self.plan.context.check()?;
         let part = &part_plan.part;
-        let found = part_plan.find(block, &self.plan)?;
+        let mut found = part_plan.find(block, &self.plan)?;
+        if let Some(test) = self.test.as_deref().filter(|_| !found.rows.is_empty()) {
+            field::keep(test, part_plan, block, &mut found)?;
+        }
         if found.rows.is_empty() {
             return Ok(());
         }
         let is_apart = block.has_metadata() && self.tells_apart(part.metadata_names.iter());
-        if !is_apart && found.is_whole && self.amount == Amount::Lines {
+        let is_whole = found.is_whole && self.test.is_none();
+        if !is_apart && is_whole && self.amount == Amount::Lines {
             return self.by_ranks(part_plan, block, &found.times, into);
         }
         let times = found.times.all().map_err(failed)?;
@@ -174,6 +183,7 @@ impl Cursor {
         into: &mut Vec<Counted>,
     ) -> Result<(), StoreError> {
         let lines = generation.lines.read();
+        let no_labels = Labels::empty();
         for stream in &lines.streams {
             let range = stream.range();
             if !self.plan.range.overlaps(range.start, range.end)
@@ -189,8 +199,13 @@ impl Cursor {
                     continue;
                 };
                 let (text, metadata) = (lines.text(row), lines.metadata(row));
+                let passes = |test: &Arc<dyn FieldTest>| {
+                    let metadata = metadata.unwrap_or(&no_labels);
+                    test.accepts_line(&stream.labels, metadata, text)
+                };
                 if !self.plan.range.contains(row.time_ns)
                     || !self.plan.accepts(&stream.labels, metadata, text)
+                    || !self.test.as_ref().is_none_or(passes)
                 {
                     continue;
                 }

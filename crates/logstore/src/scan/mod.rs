@@ -2,6 +2,7 @@
 
 mod count;
 mod cursor;
+mod field;
 mod plan;
 
 use std::collections::BTreeSet;

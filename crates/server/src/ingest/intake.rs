@@ -116,6 +116,18 @@ impl<'i> Intake<'i> {
         }
     }
 
+    /// How many of the first bytes of a series name the one that is expected next, and which.
+    pub fn expected(&self, bytes: &[u8]) -> Option<(usize, metrics::KnownSeries)> {
+        self.names.expected(bytes)
+    }
+
+    /// What follows is of the expected series.
+    pub fn go_on(&mut self, expected: metrics::KnownSeries) {
+        self.names.go_on(expected);
+        self.current = Current::Known(expected);
+        self.batch.start_known(expected);
+    }
+
     /// What follows is of a series that the store knows by the bytes of its labels. False:
     /// it does not, and [`Self::series`] must be called.
     pub fn known(&mut self, raw_hash: Option<u128>) -> bool {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kittiwake_model::delivery::Origin;
 use kittiwake_model::{LabelError, Labels, Metadata};
 use kittiwake_tsdb::Batch;
-use kittiwake_wire::remote_write::{HistogramSample, LabelsError, WriteRequest, v2};
+use kittiwake_wire::remote_write::{HistogramSample, LabelsError, Series, WriteRequest, v2};
 
 use super::intake::{Drop, Intake, shortened};
 use super::{Ingest, LABELS_MAX, Taken, bad};
@@ -26,29 +26,22 @@ impl Ingest {
     ) -> Result<Taken, Problem> {
         let request = WriteRequest::new(plain);
         let mut intake = Intake::new(self, batch);
-        for series in request.series() {
-            let series = series.map_err(bad)?;
-            let raw_hash = series.raw_labels().map(|raw| self.metrics.raw_hash(raw));
-            let count = series.sample_count() + series.histogram_count();
-            if !intake.known(raw_hash) {
-                let labels = match series.labels(LABELS_MAX) {
-                    Ok(labels) => labels,
-                    Err(error) => {
-                        let why = match error {
-                            LabelsError::TooMany { .. } => Drop::LabelLimit,
-                            _ => Drop::InvalidLabels,
-                        };
-                        intake.refuse(why, count as u64, || {
-                            format!(
-                                "invalid metric name or labels: {error}, got {}",
-                                shortened(&series.describe())
-                            )
-                        });
+        let mut all = request.series();
+        loop {
+            let mut expected = None;
+            let next = all.next_knowing(|bytes| {
+                let (len, series) = intake.expected(bytes)?;
+                expected = Some(series);
+                Some(len)
+            });
+            let Some(next) = next else { break };
+            let (series, is_expected) = next.map_err(bad)?;
+            match expected.filter(|_| is_expected) {
+                Some(expected) => intake.go_on(expected),
+                None => {
+                    if !self.name_series(&mut intake, &series) {
                         continue;
                     }
-                };
-                if !intake.series(labels, raw_hash, count) {
-                    continue;
                 }
             }
             for sample in series.samples() {
@@ -67,6 +60,31 @@ impl Ingest {
             }
         }
         intake.store(origin)
+    }
+
+    /// What follows is of this series. False: its labels cannot be taken.
+    fn name_series(&self, intake: &mut Intake<'_>, series: &Series<'_>) -> bool {
+        let raw_hash = series.raw_labels().map(|raw| self.metrics.raw_hash(raw));
+        if intake.known(raw_hash) {
+            return true;
+        }
+        let count = series.sample_count() + series.histogram_count();
+        match series.labels(LABELS_MAX) {
+            Ok(labels) => intake.series(labels, raw_hash, count),
+            Err(error) => {
+                let why = match error {
+                    LabelsError::TooMany { .. } => Drop::LabelLimit,
+                    _ => Drop::InvalidLabels,
+                };
+                intake.refuse(why, count as u64, || {
+                    format!(
+                        "invalid metric name or labels: {error}, got {}",
+                        shortened(&series.describe())
+                    )
+                });
+                false
+            }
+        }
     }
 
     /// Stores a snappy-compressed remote write 2.0 request.

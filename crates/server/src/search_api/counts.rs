@@ -17,6 +17,8 @@ const VALUES: usize = 10;
 const VALUES_MAX: usize = 1_000;
 /// Different values of a field that are counted; lines with others count as others.
 const VALUES_COUNTED_MAX: usize = 100_000;
+/// Bytes of a value that is counted; lines with longer ones count as others.
+const VALUE_BYTES_MAX: usize = 1_024;
 /// Buckets of a histogram at most.
 const BUCKETS_MAX: usize = 1_000;
 
@@ -32,7 +34,7 @@ impl Facet {
     fn add(&mut self, value: &str) {
         if let Some(count) = self.values.get_mut(value) {
             *count += 1;
-        } else if self.values.len() < VALUES_COUNTED_MAX {
+        } else if self.values.len() < VALUES_COUNTED_MAX && value.len() <= VALUE_BYTES_MAX {
             self.values.insert(value.to_owned(), 1);
         } else {
             self.others += 1;

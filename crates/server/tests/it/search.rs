@@ -30,7 +30,11 @@ async fn filled() -> Server {
         format!("level={level} status={} msg=\"request {i}\"", 200 + i)
     };
     let lines: Vec<(i64, String)> = (0..100).map(|i| (i, line(i))).collect();
-    push(&server, "web", &lines).await;
+    // One half is on disk, the other in memory.
+    push(&server, "web", &lines[..50]).await;
+    let flushed = server.post("/flush", &[], Vec::new()).await;
+    assert_eq!(flushed.status, StatusCode::NO_CONTENT);
+    push(&server, "web", &lines[50..]).await;
     push(&server, "web-2", &[(50, "level=warn msg=other".to_owned())]).await;
     server
 }

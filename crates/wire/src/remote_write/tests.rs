@@ -118,6 +118,30 @@ fn the_raw_labels_are_one_region_or_none() {
 }
 
 #[test]
+fn known_labels_are_not_walked_but_what_follows_is() {
+    let series = |out: &mut Vec<u8>, after: bool| {
+        put_message(out, 1, |out| {
+            put_message(out, 1, |out| put_bytes_field(out, 1, b"a"));
+            put_message(out, 2, |out| put_varint_field(out, 2, 7));
+            if after {
+                put_message(out, 1, |out| put_bytes_field(out, 1, b"b"));
+            }
+        });
+    };
+    for (after, len, is_known) in [(false, 5, true), (true, 5, false), (false, 6, false)] {
+        let mut body = Vec::new();
+        series(&mut body, after);
+        let mut all = WriteRequest::new(&body).series();
+        let (got, known) = all.next_knowing(|_| Some(len)).unwrap().unwrap();
+        assert_eq!((known, got.sample_count()), (is_known, 1));
+        assert_eq!(got.samples().collect::<Vec<_>>(), [Ok((7, 0.0))]);
+        let labels = (!after).then_some(&body[2..7]);
+        assert_eq!(got.raw_labels(), labels);
+        assert!(all.next_knowing(|_| Some(len)).is_none());
+    }
+}
+
+#[test]
 fn what_is_not_taken_is_counted() {
     let mut body = Vec::new();
     put_message(&mut body, 1, |out| {

@@ -131,12 +131,13 @@ fn sorted(notes: &Value) -> Vec<String> {
     }
 }
 
-/// Series by their labels; `None` when the result has none.
-fn by_labels(result: &Value) -> Option<BTreeMap<String, Value>> {
+/// Series, or streams of lines, by their labels; `None` when the result has none.
+pub fn by_labels(result: &Value) -> Option<BTreeMap<String, Value>> {
     let mut found = BTreeMap::new();
     for series in result.as_array()? {
         let mut rest = series.as_object()?.clone();
-        let labels = rest.remove("metric")?.to_string();
+        let labels = rest.remove("metric").or_else(|| rest.remove("stream"))?;
+        let labels = labels.to_string();
         // A series that comes twice must come twice in both.
         let mut key = labels.clone();
         while found.contains_key(&key) {
@@ -148,7 +149,7 @@ fn by_labels(result: &Value) -> Option<BTreeMap<String, Value>> {
 }
 
 /// Equal, numbers to 1e-9 of their size.
-fn same(a: &Value, b: &Value) -> bool {
+pub fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Array(a), Value::Array(b)) => {
             a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
@@ -157,6 +158,12 @@ fn same(a: &Value, b: &Value) -> bool {
             a.len() == b.len()
                 && a.iter()
                     .all(|(key, a)| b.get(key).is_some_and(|b| same(a, b)))
+        }
+        // A time in ns has all its digits.
+        (Value::String(a), Value::String(b))
+            if a.len() == 19 && a.starts_with("1700") && !a.contains('.') =>
+        {
+            a == b
         }
         (Value::String(a), Value::String(b)) => {
             let numbers = a.parse::<f64>().ok().zip(b.parse::<f64>().ok());

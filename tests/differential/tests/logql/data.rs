@@ -10,8 +10,8 @@ pub const START_NS: i64 = 1_700_000_000_000_000_000;
 pub const END_NS: i64 = START_NS + 2 * 3_600_000_000_000;
 /// Lines of each stream.
 const LINES: i64 = 150;
-/// Lines of one request.
-const BODY_LINES: usize = 500;
+/// Lines of one request, such that each stream comes in two.
+const BODY_LINES: usize = 75;
 
 type Pairs = Vec<(String, String)>;
 

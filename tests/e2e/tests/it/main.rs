@@ -13,5 +13,7 @@ mod dashboards;
 mod delivery;
 mod guest;
 mod harness;
+mod loki_clients;
 mod prometheus;
+mod search;
 mod stores;
