@@ -103,8 +103,11 @@ impl Lines {
                     .last()
                     .is_some_and(|c| c.len() + text.len() <= CHUNK_BYTES);
                 if !fits {
-                    // Small at first: most heads hold little.
-                    self.chunks.push(String::new());
+                    // Small at first: most heads hold little. What grew leaves holes behind.
+                    self.chunks.push(match self.chunks.len() {
+                        0 => String::new(),
+                        _ => String::with_capacity(CHUNK_BYTES.max(text.len())),
+                    });
                 }
                 let chunk = self.chunks.len() - 1;
                 let start = self.chunks[chunk].len();

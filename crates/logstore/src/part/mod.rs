@@ -147,6 +147,8 @@ pub struct Part {
     name: u64,
     cache: Arc<WordsCache>,
     pub(crate) streams: Vec<PartStream>,
+    /// Places of streams by their hashes, in order.
+    by_hash: Vec<(SeriesHash, u32)>,
     pub(crate) blocks: Vec<Block>,
     /// Names that metadata of lines may have.
     pub(crate) metadata_names: BTreeSet<String>,
@@ -201,11 +203,15 @@ impl Part {
         for _ in 0..reader.count(1)? {
             metadata_names.insert(reader.text()?.to_owned());
         }
+        let places = streams.iter().enumerate();
+        let mut by_hash: Vec<_> = places.map(|(place, s)| (s.hash, place as u32)).collect();
+        by_hash.sort_unstable();
         let groups = index::read_groups(&mut reader, blocks.len())?;
         Ok(Self {
             file: Arc::new(file),
             name: cache.name_part(),
             cache: Arc::clone(cache),
+            by_hash,
             streams,
             blocks,
             metadata_names,
@@ -220,10 +226,9 @@ impl Part {
 
     /// A stream by its hash.
     pub(crate) fn stream(&self, hash: SeriesHash) -> Option<(usize, &PartStream)> {
-        self.streams
-            .iter()
-            .enumerate()
-            .find(|(_, s)| s.hash == hash)
+        let found = self.by_hash.binary_search_by_key(&hash, |(h, _)| *h).ok()?;
+        let place = self.by_hash[found].1 as usize;
+        Some((place, &self.streams[place]))
     }
 }
 
