@@ -277,8 +277,8 @@ mod tests {
         let theirs = "module a.example/m\n\ngo 1.26.5\n\nrequire (\n\tb.example/x v1.0.0\n)\n\
                       replace b.example/x => c.example/x v1.2.3\nreplace a.example/m/p => ./p\n";
         let ours = requiring("a.example/m", "v3.0.0", theirs);
-        let wanted = "module kittiwake.example/oracle\n\ngo 1.26.5\n\n\
-                      require a.example/m v3.0.0\n\nreplace b.example/x => c.example/x v1.2.3\n";
+        let wanted = "module kittiwake.example/oracle\ngo 1.26.5\n\
+                      require a.example/m v3.0.0\nreplace b.example/x => c.example/x v1.2.3\n";
         assert_eq!(ours, wanted);
     }
 }
