@@ -96,6 +96,7 @@ fn assert_tokens(lines: &Lines, encoded: &Encoded<'_>) {
             if !token.is_variable {
                 words.insert(folded.clone());
             } else if token.is_hashed() {
+                assert!(encoded.tokens.shapes().may_have(&folded), "{folded}");
                 hashes.insert(token::variable_hash(folded.as_bytes()));
             }
         }

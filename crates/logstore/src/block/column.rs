@@ -212,9 +212,8 @@ impl Sink {
             .extend([HEX, u8::from(has_upper), digits as u8]);
         let place = self.chunks.add(&self.bytes, false)?;
         place.put(&mut self.directory);
-        for value in values {
-            self.tokens.add_variable(value.str(text));
-        }
+        self.tokens
+            .add_hex(values.iter().map(|value| value.str(text)));
         Ok(true)
     }
 
@@ -313,14 +312,15 @@ impl Sink {
         if is_bare && is_short {
             return;
         }
-        for value in values {
+        let tokens = values.iter().map(|value| {
             let value = value.str(text);
-            let token = &value[prefix.len() - before..value.len() - (suffix.len() - behind)];
-            if !is_token {
-                self.tokens.add_text(token);
-            } else if !is_bare || token.len() >= HASHED_DIGITS_MIN {
-                self.tokens.add_variable(token);
-            }
+            &value[prefix.len() - before..value.len() - (suffix.len() - behind)]
+        });
+        if is_token {
+            let is_hashed = |token: &&str| !is_bare || token.len() >= HASHED_DIGITS_MIN;
+            self.tokens.add_variables(tokens.filter(is_hashed));
+        } else {
+            tokens.for_each(|token| self.tokens.add_text(token));
         }
     }
 }

@@ -71,8 +71,26 @@ impl Tokens {
     }
 
     fn hash(&mut self, text: &str) {
-        token::fold(text, &mut self.folded);
+        self.add_hash(text);
         self.shapes.add(&self.folded);
+    }
+
+    /// Adds variables of which all are of the shape of the first.
+    pub(super) fn add_variables<'t>(&mut self, mut texts: impl Iterator<Item = &'t str>) {
+        if let Some(first) = texts.next() {
+            self.add_variable(first);
+        }
+        texts.for_each(|text| self.add_hash(text));
+    }
+
+    /// Adds hexadecimal numbers.
+    pub(super) fn add_hex<'t>(&mut self, texts: impl Iterator<Item = &'t str>) {
+        self.shapes.add_hex();
+        texts.for_each(|text| self.add_hash(text));
+    }
+
+    fn add_hash(&mut self, text: &str) {
+        token::fold(text, &mut self.folded);
         self.hashes
             .push(token::variable_hash(self.folded.as_bytes()));
     }

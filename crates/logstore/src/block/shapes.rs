@@ -39,6 +39,15 @@ impl Shapes {
         }
     }
 
+    /// Adds what all hexadecimal numbers are made of.
+    pub(super) fn add_hex(&mut self) {
+        for first in "0abcdef".chars() {
+            for second in "0abcdef".chars() {
+                self.add(&format!("{first}{second}"));
+            }
+        }
+    }
+
     /// Whether one of the texts, or a number of any, may have this folded fragment.
     pub fn may_have(&self, fragment: &str) -> bool {
         let number = DIGIT * KINDS + DIGIT;
