@@ -185,6 +185,14 @@ impl Args {
             ("storage.retention.5m", self.retention.five_minutes.clone()),
             ("storage.retention.1h", self.retention.one_hour.clone()),
             ("storage.retention.series", self.retention.series.join(",")),
+            (
+                "storage.retention.logs.size",
+                self.retention.logs_size.clone(),
+            ),
+            (
+                "storage.retention.streams",
+                self.retention.streams.join(","),
+            ),
             ("storage.cache.size", self.cache_size.clone()),
             ("web.listen-address", self.listen_address.clone()),
             ("web.config.file", path(&self.web_config_file)),

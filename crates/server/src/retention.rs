@@ -53,6 +53,24 @@ pub struct Retention {
         value_name = "SELECTOR:DURATION"
     )]
     pub series: Vec<String>,
+
+    /// Bytes of logs that are kept at most, like 50GB; the oldest go. 0 keeps all
+    #[arg(
+        id = "retention_logs_size",
+        long = "storage.retention.logs.size",
+        value_name = "SIZE",
+        default_value = "0"
+    )]
+    pub logs_size: String,
+
+    /// Log streams that are kept for less long than others, like '{container="debug"}:3d'; may be
+    /// repeated
+    #[arg(
+        id = "retention_streams",
+        long = "storage.retention.streams",
+        value_name = "SELECTOR:DURATION"
+    )]
+    pub streams: Vec<String>,
 }
 
 /// A selector and for how long its series are kept, in ms.
@@ -66,10 +84,18 @@ impl Retention {
 
     /// How many bytes of metrics are kept; 0 keeps all.
     pub fn size_bytes(&self) -> Result<u64> {
-        let text = &self.size;
-        parse_size(text).with_context(|| {
-            format!("--storage.retention.size {text:?}: write a size like 50GB, or 0 to keep all")
-        })
+        size_bytes("storage.retention.size", &self.size)
+    }
+
+    /// How many bytes of logs are kept; 0 keeps all.
+    pub fn logs_size_bytes(&self) -> Result<u64> {
+        size_bytes("storage.retention.logs.size", &self.logs_size)
+    }
+
+    /// The log streams that are kept for less long than others.
+    pub fn stream_rules(&self) -> Result<Vec<Rule>> {
+        let rule = |text: &String| rule("storage.retention.streams", text, log_selector);
+        self.streams.iter().map(rule).collect()
     }
 
     /// For how long the tiers are kept, in ms; 0 where there is none.
@@ -95,18 +121,27 @@ impl Retention {
 
     /// The series that are kept for less long than others.
     pub fn series_rules(&self) -> Result<Vec<Rule>> {
-        self.series.iter().map(|text| rule(text)).collect()
+        let selector = |text: &str| Ok(parse_selector(text)?);
+        let rule = |text: &String| rule("storage.retention.series", text, selector);
+        self.series.iter().map(rule).collect()
     }
 }
 
-fn rule(text: &str) -> Result<Rule> {
+fn log_selector(text: &str) -> Result<Vec<Matcher>> {
+    Ok(kittiwake_logql::parse_selector(text)?)
+}
+
+fn size_bytes(flag: &str, text: &str) -> Result<u64> {
+    parse_size(text)
+        .with_context(|| format!("--{flag} {text:?}: write a size like 50GB, or 0 to keep all"))
+}
+
+fn rule(flag: &str, text: &str, parse: impl Fn(&str) -> Result<Vec<Matcher>>) -> Result<Rule> {
     let (selector, keep) = text.rsplit_once(':').with_context(|| {
-        format!("--storage.retention.series {text:?}: write SELECTOR:DURATION, like {{job=\"debug\"}}:3d")
+        format!("--{flag} {text:?}: write SELECTOR:DURATION, like {{job=\"debug\"}}:3d")
     })?;
-    let matchers = parse_selector(selector)
-        .with_context(|| format!("--storage.retention.series {text:?}: {selector:?}"))?;
-    let keep = parse_duration(keep)
-        .with_context(|| format!("--storage.retention.series {text:?}: {keep:?}"))?;
+    let matchers = parse(selector).with_context(|| format!("--{flag} {text:?}: {selector:?}"))?;
+    let keep = parse_duration(keep).with_context(|| format!("--{flag} {text:?}: {keep:?}"))?;
     Ok((matchers, i64::try_from(keep.as_millis())?))
 }
 
@@ -166,6 +201,8 @@ mod tests {
         let rules = |text| parse(&["--storage.retention.series", text]).series_rules();
         let kept = rules("{job=\"a:b\",x=~\"y.*\"}:3d").unwrap();
         assert_eq!((kept[0].0.len(), kept[0].1), (2, 3 * 86_400_000));
+        let streams = parse(&["--storage.retention.streams", "{a=~\"b.*\"}:12h"]).stream_rules();
+        assert_eq!(streams.unwrap()[0].1, 12 * 3_600_000);
         for bad in ["{job=\"a\"}", "{job=}:3d", "{job=\"a\"}:x", "3d"] {
             assert!(rules(bad).is_err(), "{bad}");
         }

@@ -111,6 +111,13 @@ async fn serve_on(args: &Args) -> Result<()> {
         storage.join("logs"),
         logs_of::Options {
             retention_ns: retention_ms.saturating_mul(1_000_000),
+            retention_bytes: args.retention.logs_size_bytes()?,
+            retention_of: args
+                .retention
+                .stream_rules()?
+                .into_iter()
+                .map(|(matchers, keep_ms)| (matchers, keep_ms.saturating_mul(1_000_000)))
+                .collect(),
             ..logs_of::Options::default()
         },
     )
