@@ -33,6 +33,20 @@ pub enum ManifestError {
         /// Its version.
         version: u32,
     },
+    /// There are files, which a manifest should name, but there is none.
+    #[error(
+        "{} is missing, but {} holds {files} files that it should name: put the manifest back from \
+         a copy or a snapshot, or move the files away to begin anew",
+        path.display(), folder.display()
+    )]
+    Missing {
+        /// Where the manifest should be.
+        path: PathBuf,
+        /// Where the files are.
+        folder: PathBuf,
+        /// How many.
+        files: usize,
+    },
     /// The content is not a manifest or is damaged.
     #[error("{} is damaged at line {line}: {what}", path.display())]
     Damaged {
@@ -110,7 +124,8 @@ impl Manifest {
         dir.join("MANIFEST")
     }
 
-    /// Reads a store's manifest; `None` when it has none yet.
+    /// Reads a store's manifest; `None` when it has none yet. It is there before the first file is,
+    /// so files without one mean that it was lost.
     pub fn read(
         fs: &dyn Fs,
         dir: &Path,
@@ -118,6 +133,20 @@ impl Manifest {
     ) -> Result<Option<Self>, ManifestError> {
         let path = Self::path(dir);
         if !fs.exists(&path)? {
+            let folder = dir.join(kind.folder);
+            if !fs.exists(&folder)? {
+                return Ok(None);
+            }
+            let ending = format!(".{}", kind.extension);
+            let entries = fs.list(&folder)?;
+            let files = entries.iter().filter(|e| e.name.ends_with(&ending)).count();
+            if files > 0 {
+                return Err(ManifestError::Missing {
+                    path,
+                    folder,
+                    files,
+                });
+            }
             return Ok(None);
         }
         let bytes = fs.read(&path, BYTES_MAX)?;
@@ -349,6 +378,17 @@ mod tests {
         fs.write_atomic(&path, &[b"KWTEST 9\n"]).unwrap();
         let error = Manifest::read(&fs, dir, KIND).unwrap_err();
         assert!(error.to_string().contains("version 9"), "{error}");
+    }
+
+    #[test]
+    fn files_without_a_manifest_are_not_taken_for_leftovers() {
+        let (fs, dir) = (SimFs::new(1), Path::new("/m"));
+        fs.create_dir_all(&dir.join("files")).unwrap();
+        assert_eq!(Manifest::read(&fs, dir, KIND).unwrap(), None);
+        fs.write_atomic(&dir.join("files/0000000000000001.f"), &[b"x"])
+            .unwrap();
+        let error = Manifest::read(&fs, dir, KIND).unwrap_err().to_string();
+        assert!(error.contains("/m/files holds 1 files"), "{error}");
     }
 
     #[test]
