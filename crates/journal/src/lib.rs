@@ -29,6 +29,7 @@ mod options;
 mod reader;
 mod recovery;
 pub mod sealed;
+pub mod whole;
 
 pub use error::{JournalError, Result};
 pub use journal::Journal;

@@ -7,43 +7,30 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kittiwake_env::{Fs, FsError};
+use kittiwake_env::Fs;
 use kittiwake_journal::FileMeta;
 use kittiwake_journal::bytes::{Malformed, Reader, put_bytes, put_uvarint, put_varint};
-use kittiwake_model::{LineFilter, MatchOp, Matcher, TimeRange, matcher};
+use kittiwake_journal::sealed::Kind;
+use kittiwake_journal::whole::{self, WholeError, put_matchers, read_matchers};
+use kittiwake_model::{LineFilter, Matcher, TimeRange, matcher, pattern};
 
 use crate::block::Rows;
 use crate::part::{Block, Part, PartError};
 use crate::store::{OpenError, Store};
 
-const MAGIC: &[u8; 8] = b"KWLGDELE";
-const VERSION: u32 = 1;
-const BYTES_MAX: u64 = 64 << 20;
+const DELETIONS: Kind = Kind {
+    magic: *b"KWLGDELE",
+    version: 1,
+};
 /// Deletions that are kept at most; the oldest that are done are forgotten first.
 const DELETIONS_MAX: usize = 1000;
 
 /// Why a deletion cannot be kept, or the list of them not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum DeletionError {
-    /// The file system failed.
+    /// The list cannot be read or written.
     #[error(transparent)]
-    Fs(#[from] FsError),
-    /// A later version of this program wrote it.
-    #[error("{}: version {version} is not known to this build, which reads up to {VERSION}", path.display())]
-    Version {
-        /// The file.
-        path: PathBuf,
-        /// Its version.
-        version: u32,
-    },
-    /// Bytes are missing or changed.
-    #[error("{}: damaged: {what}", path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// How.
-        what: String,
-    },
+    List(#[from] WholeError),
     /// Too many are waiting.
     #[error("{DELETIONS_MAX} deletions are under way already")]
     TooMany,
@@ -196,7 +183,13 @@ impl Store {
 
     /// Replaces the list of deletions. Whoever calls holds the manifest.
     pub(crate) fn keep_deletions(&self, all: Vec<Arc<Deletion>>) -> Result<(), DeletionError> {
-        self.fs.write_atomic(&path(&self.dir), &[&encode(&all)])?;
+        whole::write(
+            self.fs.as_ref(),
+            &path(&self.dir),
+            DELETIONS,
+            &records(&all),
+        )
+        .map_err(WholeError::from)?;
         self.state.write().deletions = all;
         Ok(())
     }
@@ -207,29 +200,17 @@ fn path(dir: &Path) -> PathBuf {
 }
 
 /// ```text
-/// magic (8) | version u32 | count | per deletion: id, query, matchers (count, then operator
-/// u8, name, value), filters (count, then kind u8, texts (count, then text)), first and last
-/// time varint, created varint, number of the first part that is not concerned, done u8 |
-/// CRC u32 of all before
+/// count | per deletion: id, query, matchers, filters (count, then kind u8, texts (count, then
+/// text)), first and last time varint, created varint, number of the first part that is not
+/// concerned, done u8
 /// ```
-fn encode(all: &[Arc<Deletion>]) -> Vec<u8> {
-    let mut out = MAGIC.to_vec();
-    out.extend_from_slice(&VERSION.to_le_bytes());
+fn records(all: &[Arc<Deletion>]) -> Vec<u8> {
+    let mut out = Vec::new();
     put_uvarint(&mut out, all.len() as u64);
     for one in all {
         put_bytes(&mut out, one.id.as_bytes());
         put_bytes(&mut out, one.query.as_bytes());
-        put_uvarint(&mut out, one.selector.len() as u64);
-        for matcher in &one.selector {
-            out.push(match matcher.op() {
-                MatchOp::Equal => 0,
-                MatchOp::NotEqual => 1,
-                MatchOp::Regex => 2,
-                MatchOp::NotRegex => 3,
-            });
-            put_bytes(&mut out, matcher.name().as_bytes());
-            put_bytes(&mut out, matcher.value().as_bytes());
-        }
+        put_matchers(&mut out, &one.selector);
         put_uvarint(&mut out, one.filters.len() as u64);
         for filter in &one.filters {
             let (kind, texts): (u8, Vec<&str>) = match filter {
@@ -250,65 +231,25 @@ fn encode(all: &[Arc<Deletion>]) -> Vec<u8> {
         put_uvarint(&mut out, one.before_part);
         out.push(u8::from(one.is_done));
     }
-    let crc = crc32c::crc32c(&out);
-    out.extend_from_slice(&crc.to_le_bytes());
     out
 }
 
 /// Reads the deletions of a store; no file is none.
 pub(crate) fn read(fs: &dyn Fs, dir: &Path) -> Result<Vec<Arc<Deletion>>, DeletionError> {
-    let path = path(dir);
-    if !fs.exists(&path)? {
-        return Ok(Vec::new());
-    }
-    decode(&fs.read(&path, BYTES_MAX)?, &path)
+    let found = whole::read(fs, &path(dir), DELETIONS, read_records)?;
+    Ok(found.unwrap_or_default())
 }
 
-fn decode(bytes: &[u8], path: &Path) -> Result<Vec<Arc<Deletion>>, DeletionError> {
-    let damaged = |what: String| DeletionError::Damaged {
-        path: path.to_owned(),
-        what,
-    };
-    if bytes.len() < 16 || &bytes[..8] != MAGIC {
-        return Err(damaged("not a list of deletions".to_owned()));
-    }
-    let version = u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);
-    if version != VERSION {
-        return Err(DeletionError::Version {
-            path: path.to_owned(),
-            version,
-        });
-    }
-    let (content, crc) = bytes.split_at(bytes.len() - 4);
-    if crc32c::crc32c(content).to_le_bytes() != crc {
-        return Err(damaged("checksum".to_owned()));
-    }
-    let mut reader = Reader::new(&content[12..]);
-    let mut all = Vec::new();
-    let count = reader.count(8).map_err(|e| damaged(e.to_string()))?;
-    for _ in 0..count {
-        all.push(Arc::new(decode_one(&mut reader).map_err(damaged)?));
-    }
-    Ok(all)
+fn read_records(reader: &mut Reader<'_>) -> Result<Vec<Arc<Deletion>>, String> {
+    let count = reader.count(8).map_err(|e| e.to_string())?;
+    (0..count).map(|_| read_one(reader).map(Arc::new)).collect()
 }
 
-fn decode_one(reader: &mut Reader<'_>) -> Result<Deletion, String> {
+fn read_one(reader: &mut Reader<'_>) -> Result<Deletion, String> {
     let text = |error: Malformed| error.to_string();
     let id = reader.text().map_err(text)?.to_owned();
     let query = reader.text().map_err(text)?.to_owned();
-    let mut selector = Vec::new();
-    for _ in 0..reader.count(3).map_err(text)? {
-        let op = match reader.u8().map_err(text)? {
-            0 => MatchOp::Equal,
-            1 => MatchOp::NotEqual,
-            2 => MatchOp::Regex,
-            3 => MatchOp::NotRegex,
-            other => return Err(format!("matcher of kind {other}")),
-        };
-        let name = reader.text().map_err(text)?;
-        let value = reader.text().map_err(text)?;
-        selector.push(Matcher::new(op, name, value).map_err(|e| e.to_string())?);
-    }
+    let selector = read_matchers(reader)?;
     let mut filters = Vec::new();
     for _ in 0..reader.count(2).map_err(text)? {
         let kind = reader.u8().map_err(text)?;
@@ -317,7 +258,7 @@ fn decode_one(reader: &mut Reader<'_>) -> Result<Deletion, String> {
             texts.push(reader.text().map_err(text)?.to_owned());
         }
         let regexes = |texts: &[String]| -> Result<Vec<regex::Regex>, String> {
-            let regexes = texts.iter().map(|t| regex::Regex::new(t));
+            let regexes = texts.iter().map(|text| pattern::again(text));
             regexes.collect::<Result<_, _>>().map_err(|e| e.to_string())
         };
         filters.push(match kind {
@@ -345,6 +286,8 @@ fn decode_one(reader: &mut Reader<'_>) -> Result<Deletion, String> {
 
 #[cfg(test)]
 mod tests {
+    use kittiwake_env::SimFs;
+    use kittiwake_model::MatchOp;
     use proptest::prelude::*;
 
     use super::*;
@@ -372,18 +315,29 @@ mod tests {
         #[test]
         fn deletions_come_back(query: String, starts: Vec<i64>) {
             let all: Vec<_> = starts.iter().map(|s| deletion(&query, *s)).collect();
-            let back = decode(&encode(&all), Path::new("d")).unwrap();
+            let back = read_records(&mut Reader::new(&records(&all))).unwrap();
             prop_assert_eq!(format!("{back:?}"), format!("{all:?}"));
         }
 
         #[test]
         fn random_bytes_never_panic(tail: Vec<u8>) {
-            let mut bytes = MAGIC.to_vec();
-            bytes.extend_from_slice(&VERSION.to_le_bytes());
-            bytes.extend_from_slice(&tail);
-            let crc = crc32c::crc32c(&bytes);
-            bytes.extend_from_slice(&crc.to_le_bytes());
-            let _ = decode(&bytes, Path::new("d"));
+            let (fs, dir) = (SimFs::new(1), Path::new("/d"));
+            fs.create_dir_all(dir).unwrap();
+            whole::write(&fs, &path(dir), DELETIONS, &tail).unwrap();
+            let _ = read(&fs, dir);
         }
+    }
+
+    #[test]
+    fn a_large_expression_comes_back() {
+        // Larger than what a regular expression may be unless one says otherwise.
+        let large = pattern::unanchored(r"(\pL{20}){16}").unwrap();
+        assert!(regex::Regex::new(large.as_str()).is_err());
+        let one = Deletion {
+            filters: vec![LineFilter::Matches(vec![large])],
+            ..deletion("q", 0).as_ref().clone()
+        };
+        let back = read_records(&mut Reader::new(&records(&[Arc::new(one)]))).unwrap();
+        assert_eq!(back[0].filters.len(), 1);
     }
 }

@@ -23,6 +23,12 @@ pub fn unanchored(pattern: &str) -> Result<Regex, regex::Error> {
     build(&format!("(?s:{})", translate(pattern)?))
 }
 
+/// Compiles once more what one of the others compiled, from the text that it has then
+/// ([`Regex::as_str`]), within the same bounds.
+pub fn again(compiled: &str) -> Result<Regex, regex::Error> {
+    build(compiled)
+}
+
 fn build(pattern: &str) -> Result<Regex, regex::Error> {
     RegexBuilder::new(pattern)
         .size_limit(PROGRAM_BYTES_MAX)

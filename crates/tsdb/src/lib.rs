@@ -32,5 +32,4 @@ pub use block::{Block, BlockError};
 pub use prometheus::{Moved, PrometheusError};
 pub use store::{Maintenance, OpenError, Options, Stats, Store};
 pub use tiers::block_kind;
-pub use tombstones::TombstoneError;
 pub use write::{Names, Refusal, WriteError, Written};

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use kittiwake_env::{Clock, FileLock, Fs, FsError, Periodic, Rng};
+use kittiwake_journal::whole::WholeError;
 use kittiwake_journal::{
     FileMeta, Journal, JournalError, Manifest, ManifestError, ManifestKind, Sequence,
 };
@@ -30,7 +31,7 @@ use crate::cache::Cache;
 use crate::exemplars::{Exemplars, MetadataTable};
 use crate::head::{Accepted, Generation};
 use crate::registry::{self, NONE, Registry, SeriesRef};
-use crate::tombstones::{self, Tombstone, TombstoneError};
+use crate::tombstones::{self, Tombstone};
 use crate::wal::Frame;
 
 pub(crate) const MANIFEST: ManifestKind = ManifestKind {
@@ -103,7 +104,7 @@ pub enum OpenError {
     Block(#[from] BlockError),
     /// The list of deletions cannot be read or written.
     #[error(transparent)]
-    Tombstones(#[from] TombstoneError),
+    Tombstones(#[from] WholeError),
     /// A snapshot of this name is there, or the name is none.
     #[error("a snapshot cannot be named {0:?}")]
     SnapshotName(String),

@@ -5,39 +5,18 @@
 
 use std::path::{Path, PathBuf};
 
-use kittiwake_env::{Fs, FsError};
-use kittiwake_journal::bytes::{Malformed, Reader, put_bytes, put_uvarint, put_varint};
-use kittiwake_model::{Columns, Labels, MatchOp, Matcher, MatcherError, TimeRange, matcher};
+use kittiwake_env::Fs;
+use kittiwake_journal::bytes::{Malformed, Reader, put_uvarint, put_varint};
+use kittiwake_journal::sealed::Kind;
+use kittiwake_journal::whole::{self, WholeError, put_matchers, read_matchers};
+use kittiwake_model::{Columns, Labels, Matcher, TimeRange, matcher};
 
 use crate::head::append_range;
 
-const MAGIC: &[u8; 8] = b"KWMTOMBS";
-const VERSION: u32 = 1;
-const BYTES_MAX: u64 = 64 << 20;
-
-/// Why the list of deletions cannot be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum TombstoneError {
-    /// The file system failed.
-    #[error(transparent)]
-    Fs(#[from] FsError),
-    /// A later version of this program wrote it.
-    #[error("{}: version {version} is not known to this build, which reads up to {VERSION}", path.display())]
-    Version {
-        /// The file.
-        path: PathBuf,
-        /// Its version.
-        version: u32,
-    },
-    /// Bytes are missing or changed.
-    #[error("{}: damaged: {what}", path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// How.
-        what: String,
-    },
-}
+const TOMBSTONES: Kind = Kind {
+    magic: *b"KWMTOMBS",
+    version: 1,
+};
 
 /// One deletion.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,7 +61,7 @@ fn path(dir: &Path) -> PathBuf {
 }
 
 /// Writes the deletions of a store; none of them is no file.
-pub(crate) fn write(fs: &dyn Fs, dir: &Path, all: &[Tombstone]) -> Result<(), TombstoneError> {
+pub(crate) fn write(fs: &dyn Fs, dir: &Path, all: &[Tombstone]) -> Result<(), WholeError> {
     if all.is_empty() {
         if fs.exists(&path(dir))? {
             fs.remove(&path(dir))?;
@@ -90,88 +69,37 @@ pub(crate) fn write(fs: &dyn Fs, dir: &Path, all: &[Tombstone]) -> Result<(), To
         }
         return Ok(());
     }
-    fs.write_atomic(&path(dir), &[&encode(all)])?;
+    whole::write(fs, &path(dir), TOMBSTONES, &records(all))?;
     Ok(())
 }
 
 /// ```text
-/// magic (8) | version u32 | count | per deletion: matchers (count, then operator u8, name,
-/// value), first and last time varint, number of the first block that is not concerned |
-/// CRC u32 of all before
+/// count | per deletion: matchers, first and last time varint, number of the first block that is
+/// not concerned
 /// ```
-fn encode(all: &[Tombstone]) -> Vec<u8> {
-    let mut out = MAGIC.to_vec();
-    out.extend_from_slice(&VERSION.to_le_bytes());
+fn records(all: &[Tombstone]) -> Vec<u8> {
+    let mut out = Vec::new();
     put_uvarint(&mut out, all.len() as u64);
     for one in all {
-        put_uvarint(&mut out, one.matchers.len() as u64);
-        for matcher in &one.matchers {
-            out.push(match matcher.op() {
-                MatchOp::Equal => 0,
-                MatchOp::NotEqual => 1,
-                MatchOp::Regex => 2,
-                MatchOp::NotRegex => 3,
-            });
-            put_bytes(&mut out, matcher.name().as_bytes());
-            put_bytes(&mut out, matcher.value().as_bytes());
-        }
+        put_matchers(&mut out, &one.matchers);
         put_varint(&mut out, one.range.start);
         put_varint(&mut out, one.range.end);
         put_uvarint(&mut out, one.before_block);
     }
-    let crc = crc32c::crc32c(&out);
-    out.extend_from_slice(&crc.to_le_bytes());
     out
 }
 
 /// Reads the deletions of a store.
-pub(crate) fn read(fs: &dyn Fs, dir: &Path) -> Result<Vec<Tombstone>, TombstoneError> {
-    let path = path(dir);
-    if !fs.exists(&path)? {
-        return Ok(Vec::new());
-    }
-    let bytes = fs.read(&path, BYTES_MAX)?;
-    if let Some(rest) = bytes.strip_prefix(MAGIC)
-        && let Some((version, _)) = rest.split_first_chunk::<4>()
-        && u32::from_le_bytes(*version) != VERSION
-    {
-        let version = u32::from_le_bytes(*version);
-        return Err(TombstoneError::Version { path, version });
-    }
-    decode(&bytes).map_err(|what| TombstoneError::Damaged { path, what })
+pub(crate) fn read(fs: &dyn Fs, dir: &Path) -> Result<Vec<Tombstone>, WholeError> {
+    let found = whole::read(fs, &path(dir), TOMBSTONES, read_records)?;
+    Ok(found.unwrap_or_default())
 }
 
-fn decode(bytes: &[u8]) -> Result<Vec<Tombstone>, String> {
-    let Some((body, crc)) = bytes.split_last_chunk::<4>() else {
-        return Err("too short".to_owned());
-    };
-    if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
-        return Err("checksum".to_owned());
-    }
-    let Some(body) = body.strip_prefix(MAGIC).and_then(|b| b.get(4..)) else {
-        return Err("not a list of deletions".to_owned());
-    };
-    records(&mut Reader::new(body))
-}
-
-fn records(reader: &mut Reader<'_>) -> Result<Vec<Tombstone>, String> {
+fn read_records(reader: &mut Reader<'_>) -> Result<Vec<Tombstone>, String> {
     let malformed = |error: Malformed| error.to_string();
     let mut found = Vec::new();
     for _ in 0..reader.count(4).map_err(malformed)? {
-        let mut matchers = Vec::new();
-        for _ in 0..reader.count(3).map_err(malformed)? {
-            let op = match reader.u8().map_err(malformed)? {
-                0 => MatchOp::Equal,
-                1 => MatchOp::NotEqual,
-                2 => MatchOp::Regex,
-                3 => MatchOp::NotRegex,
-                other => return Err(format!("operator {other}")),
-            };
-            let name = reader.text().map_err(malformed)?.to_owned();
-            let value = reader.text().map_err(malformed)?;
-            let one = Matcher::new(op, name, value).map_err(|e: MatcherError| e.to_string())?;
-            matchers.push(one);
-        }
+        let matchers = read_matchers(reader)?;
         let start = reader.varint().map_err(malformed)?;
         let end = reader.varint().map_err(malformed)?;
         found.push(Tombstone {
@@ -186,6 +114,7 @@ fn records(reader: &mut Reader<'_>) -> Result<Vec<Tombstone>, String> {
 #[cfg(test)]
 mod tests {
     use kittiwake_env::SimFs;
+    use kittiwake_model::MatchOp;
     use proptest::prelude::*;
 
     use super::*;
@@ -208,7 +137,7 @@ mod tests {
         assert_eq!(read(&fs, dir).unwrap(), []);
         write(&fs, dir, &example()).unwrap();
         assert_eq!(read(&fs, dir).unwrap(), example());
-        let good = encode(&example());
+        let good = whole::encode(TOMBSTONES, &records(&example()));
         for at in 0..good.len() {
             let mut bad = good.clone();
             bad[at] ^= 1;
@@ -221,7 +150,7 @@ mod tests {
 
     #[test]
     fn the_format_stays() {
-        let hex = crate::golden::to_hex(&encode(&example()));
+        let hex = crate::golden::to_hex(&whole::encode(TOMBSTONES, &records(&example())));
         assert_eq!(hex, include_str!("../tests/golden/tombstones.hex").trim());
     }
 
@@ -241,8 +170,11 @@ mod tests {
     proptest! {
         #[test]
         fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
-            let _ = records(&mut Reader::new(&bytes));
-            let _ = decode(&bytes);
+            let _ = read_records(&mut Reader::new(&bytes));
+            let (fs, dir) = (SimFs::new(1), Path::new("/s"));
+            fs.create_dir_all(dir).unwrap();
+            fs.write_atomic(&path(dir), &[&bytes]).unwrap();
+            let _ = read(&fs, dir);
         }
     }
 }
