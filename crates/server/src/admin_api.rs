@@ -1,17 +1,19 @@
 //! What an operator does to the store of series, behind `--web.enable-admin-api`, and how its
 //! blocks look.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use kittiwake_tsdb::Store;
+use kittiwake_tsdb::{OpenError, Store};
 use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::prometheus_api::params;
 use crate::reply::{Problem, success};
-use crate::series_api::{range, selectors};
+use crate::series_api::{range, series_selectors};
 use crate::targets_api::{parse_bool, rfc3339};
 
 pub(crate) fn check(app: &App) -> Result<(), Problem> {
@@ -25,11 +27,17 @@ pub(crate) fn check(app: &App) -> Result<(), Problem> {
     ))
 }
 
-async fn run<T: Send + 'static>(
-    app: &App,
-    work: impl FnOnce(&Store) -> Result<T, kittiwake_tsdb::OpenError> + Send + 'static,
-) -> Result<T, Problem> {
-    let store = app.metrics.clone();
+/// Work on a store, away from the threads that answer.
+pub(crate) async fn run<S, T, E>(
+    store: &Arc<S>,
+    work: impl FnOnce(&S) -> Result<T, E> + Send + 'static,
+) -> Result<T, Problem>
+where
+    S: Send + Sync + 'static,
+    T: Send + 'static,
+    E: std::fmt::Display + Send + 'static,
+{
+    let store = Arc::clone(store);
     tokio::task::spawn_blocking(move || work(&store))
         .await
         .map_err(|_| Problem::internal("the request failed unexpectedly"))?
@@ -43,19 +51,19 @@ pub async fn delete_series(
 ) -> Result<Response, Problem> {
     check(&app)?;
     let params = params(request).await?;
-    let selectors = selectors(&params, "match[]")?;
+    let selectors = series_selectors(&params)?;
     if selectors.is_empty() {
         return Err(Problem::bad_data("no match[] parameter provided"));
     }
     let range = range(&params)?;
-    run(&app, move |store| store.delete(&selectors, range)).await?;
+    run(&app.metrics, move |store| store.delete(&selectors, range)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// `/api/v1/admin/tsdb/clean_tombstones`
 pub async fn clean_tombstones(State(app): State<App>) -> Result<Response, Problem> {
     check(&app)?;
-    run(&app, Store::clean_tombstones).await?;
+    run(&app.metrics, Store::clean_tombstones).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -78,13 +86,13 @@ pub async fn snapshot(State(app): State<App>, request: Request<Body>) -> Result<
         .collect();
     let name = format!("{plain}Z-{:016x}", app.now_ns().unsigned_abs());
     let named = name.clone();
-    run(&app, move |store| store.snapshot(&named)).await?;
+    run(&app.metrics, move |store| store.snapshot(&named)).await?;
     Ok(success(&json!({ "name": name }).to_string()))
 }
 
 /// `/api/v1/status/tsdb/blocks`
 pub async fn blocks(State(app): State<App>) -> Result<Response, Problem> {
-    let blocks = run(&app, |store| Ok(all_blocks(store))).await?;
+    let blocks = run(&app.metrics, |store| Ok::<_, OpenError>(all_blocks(store))).await?;
     Ok(success(&json!({ "blocks": blocks }).to_string()))
 }
 

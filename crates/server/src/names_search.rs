@@ -16,7 +16,7 @@ use crate::fuzzy::{Filter, FuzzyKind};
 use crate::params::Params;
 use crate::prometheus_api::params;
 use crate::reply::Problem;
-use crate::series_api::selectors;
+use crate::series_api::series_selectors;
 use crate::targets_api::parse_bool;
 
 const LIMIT_DEFAULT: usize = 100;
@@ -123,7 +123,7 @@ impl Search {
             ));
         }
         Ok(Self {
-            selectors: selectors(params, "match[]")?,
+            selectors: series_selectors(params)?,
             range,
             filter: Filter::new(
                 &terms,

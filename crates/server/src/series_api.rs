@@ -26,6 +26,21 @@ pub fn selectors(params: &Params, name: &'static str) -> Result<Vec<Vec<Matcher>
         .collect()
 }
 
+/// The selectors of `match[]`, each with a matcher that a missing label does not pass: all series
+/// are meant by none at all.
+pub fn series_selectors(params: &Params) -> Result<Vec<Vec<Matcher>>, Problem> {
+    let selectors = selectors(params, "match[]")?;
+    if selectors
+        .iter()
+        .any(|s| s.iter().all(Matcher::matches_empty))
+    {
+        return Err(Problem::bad_data(
+            "invalid parameter \"match[]\": match[] must contain at least one non-empty matcher",
+        ));
+    }
+    Ok(selectors)
+}
+
 /// The range of time that is asked for; all of it unless said.
 pub fn range(params: &Params) -> Result<TimeRange, Problem> {
     let range = TimeRange::new(
@@ -48,7 +63,7 @@ pub fn limit(params: &Params) -> Result<usize, Problem> {
 /// `/api/v1/series`
 pub async fn series(State(app): State<App>, request: Request<Body>) -> Result<Response, Problem> {
     let params = params(request).await?;
-    let selectors = selectors(&params, "match[]")?;
+    let selectors = series_selectors(&params)?;
     if selectors.is_empty() {
         return Err(Problem::bad_data("no match[] parameter provided"));
     }
@@ -87,7 +102,7 @@ fn noted(data: &str, is_cut: bool) -> Response {
 /// `/api/v1/labels`
 pub async fn labels(State(app): State<App>, request: Request<Body>) -> Result<Response, Problem> {
     let params = params(request).await?;
-    let (selectors, range) = (selectors(&params, "match[]")?, range(&params)?);
+    let (selectors, range) = (series_selectors(&params)?, range(&params)?);
     let store = app.metrics.clone();
     names(&app, &params, move |context| {
         store.label_names(&selectors, range, context)
@@ -107,7 +122,7 @@ pub async fn label_values(
     if name.is_empty() {
         return Err(Problem::bad_data("invalid label name: \"\""));
     }
-    let (selectors, range) = (selectors(&params, "match[]")?, range(&params)?);
+    let (selectors, range) = (series_selectors(&params)?, range(&params)?);
     let store = app.metrics.clone();
     names(&app, &params, move |context| {
         store.label_values(&name, &selectors, range, context)

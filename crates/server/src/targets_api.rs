@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::params::Params;
 use crate::prometheus_api::params;
 use crate::reply::{Problem, success};
-use crate::series_api::selectors;
+use crate::series_api::{selectors, series_selectors};
 
 /// The time of something that has not been yet, as Go writes it.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -253,7 +253,7 @@ pub async fn alerts() -> Response {
 /// `/api/v1/rules`
 pub async fn rules(request: Request<Body>) -> Result<Response, Problem> {
     let params = params(request).await?;
-    selectors(&params, "match[]")?;
+    series_selectors(&params)?;
     let kind = params.get("type").unwrap_or("").to_ascii_lowercase();
     if !matches!(kind.as_str(), "" | "alert" | "record") {
         return Err(Problem::bad_data(format!("not supported value {kind:?}")));

@@ -87,6 +87,8 @@ async fn mistakes_have_prometheus_kinds() {
         ("/api/v1/series", 400, "bad_data"),
         ("/api/v1/series?match[]=", 400, "bad_data"),
         ("/api/v1/labels?match[]={", 400, "bad_data"),
+        ("/api/v1/series?match[]={}", 400, "bad_data"),
+        ("/api/v1/labels?match[]={job=~%22.*%22}", 400, "bad_data"),
         ("/api/v1/labels?start=2&end=1", 400, "bad_data"),
         ("/api/v1/metadata?limit=x", 400, "bad_data"),
         ("/api/v1/targets/metadata?limit=x", 400, "bad_data"),
@@ -192,6 +194,9 @@ async fn series_are_deleted_and_copied_by_operators_only() {
     }
     let answer = server.form(delete, "").await;
     assert_eq!(answer.error().0, 400);
+    let (status, _, text) = server.form(delete, "match[]={}").await.error();
+    assert_eq!(status, 400);
+    assert!(text.contains("at least one non-empty matcher"), "{text}");
     let answer = server.form(delete, "match[]=up{job=\"a\"}").await;
     assert_eq!(answer.status, 204, "{}", answer.text());
     assert_eq!(server.value("count(up)", 1.0).await.as_deref(), Some("1"));
