@@ -12,6 +12,11 @@ tokio::task_local! {
     pub static ASKER: String;
 }
 
+/// Who asks for this answer. What goes on after its handler has returned is to be told.
+pub fn asker() -> String {
+    ASKER.try_with(Clone::clone).unwrap_or_default()
+}
+
 /// The queue.
 #[derive(Debug)]
 pub struct FairQueue {
@@ -51,7 +56,7 @@ impl FairQueue {
 
     /// Waits for a place. Who stops to wait loses his turn.
     pub async fn place(self: &Arc<Self>) -> Result<Place, Full> {
-        let asker = ASKER.try_with(Clone::clone).unwrap_or_default();
+        let asker = asker();
         let receiver = {
             let mut state = self.state.lock();
             if state.free > 0 {

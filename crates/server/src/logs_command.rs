@@ -1,6 +1,5 @@
 //! `kittiwake logs`: work on the log store of a server that is stopped.
 
-use std::io::Write as _;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
@@ -9,7 +8,7 @@ use kittiwake_env::{RealClock, RealFs, SystemRng};
 use kittiwake_logstore::{Options, Store};
 
 use crate::args::Args;
-use crate::tsdb_command::when;
+use crate::tsdb_command::{say, when};
 
 /// What to do with the logs.
 #[derive(Debug, Clone, Copy, Subcommand)]
@@ -96,11 +95,6 @@ fn stats(store: &Store) -> Result<()> {
     }
     let head = store.stats().head_lines;
     say(&format!("{head} lines in the log only"))
-}
-
-/// A line on standard output; a reader that has gone is no failure worth more than an end.
-fn say(line: &str) -> Result<()> {
-    Ok(writeln!(std::io::stdout(), "{line}")?)
 }
 
 #[cfg(test)]

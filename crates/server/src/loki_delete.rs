@@ -7,25 +7,13 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use kittiwake_logql::{Expr, LineQuery};
-use kittiwake_logstore::{OpenError, Store};
 use kittiwake_model::TimeRange;
 
-use crate::admin_api::check;
+use crate::admin_api::{check, run};
 use crate::app::App;
 use crate::loki_api::{Answer, eval_problem, parse};
 use crate::prometheus_api::params;
 use crate::reply::{Problem, json, push_json_str, push_seconds};
-
-async fn run<T: Send + 'static>(
-    app: &App,
-    work: impl FnOnce(&Store) -> Result<T, OpenError> + Send + 'static,
-) -> Result<T, Problem> {
-    let store = app.logs.clone();
-    tokio::task::spawn_blocking(move || work(&store))
-        .await
-        .map_err(|_| Problem::internal("the request failed unexpectedly"))?
-        .map_err(|e| Problem::internal(e.to_string()))
-}
 
 /// `POST`: deletes the lines of a query without stages after its line filters.
 pub async fn delete(State(app): State<App>, request: Request<Body>) -> Answer {
@@ -52,7 +40,7 @@ pub async fn delete(State(app): State<App>, request: Request<Body>) -> Answer {
     }
     let (selector, filters) = (selector.to_vec(), filters.to_vec());
     let range = TimeRange::new(start, end);
-    run(&app, move |store| {
+    run(&app.logs, move |store| {
         store.delete(&query, selector, filters, range)
     })
     .await?;
@@ -100,7 +88,7 @@ pub async fn cancel(State(app): State<App>, request: Request<Body>) -> Answer {
         let problem = "could not find delete request with given id";
         return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", problem).into());
     }
-    if !run(&app, move |store| store.cancel_deletion(&id)).await? {
+    if !run(&app.logs, move |store| store.cancel_deletion(&id)).await? {
         let problem = "deletion of request which is in process or already processed is not allowed";
         return Err(Problem::bad_data(problem).into());
     }

@@ -11,6 +11,7 @@ use kittiwake_logql::{self as logql, Expr, LineQuery, Window};
 use kittiwake_model::{Direction, EntryBatch, EntryId, FollowCursor, LogStore as _, StoreError};
 
 use crate::app::App;
+use crate::fair_queue::{ASKER, asker};
 use crate::loki_api::{self, LokiProblem};
 use crate::loki_streams::{by_stream, push_streams};
 use crate::params::Params;
@@ -45,7 +46,7 @@ pub async fn tail(State(app): State<App>, request: Request) -> Result<Response, 
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &())
         .await
         .map_err(|e| Problem::bad_data(format!("tail needs a WebSocket: {e}")))?;
-    let place = place(&app)?;
+    let (place, asker) = (place(&app)?, asker());
     Ok(upgrade.on_upgrade(move |socket| async move {
         let _place = place;
         // The client has gone, or the server stops: nothing is left to tell.
@@ -56,7 +57,7 @@ pub async fn tail(State(app): State<App>, request: Request) -> Result<Response, 
             start_ns,
             limit,
         };
-        let _ = tail.run(app, socket).await;
+        let _ = ASKER.scope(asker, tail.run(app, socket)).await;
     }))
 }
 

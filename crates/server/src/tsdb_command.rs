@@ -232,7 +232,7 @@ fn counts(moved: Moved) -> String {
 }
 
 /// A line on standard output; a reader that has gone is no failure worth more than an end.
-fn say(line: &str) -> Result<()> {
+pub(crate) fn say(line: &str) -> Result<()> {
     Ok(writeln!(std::io::stdout(), "{line}")?)
 }
 

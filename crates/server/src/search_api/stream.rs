@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use super::entries::push_entry;
 use super::{Wanted, push_cursor};
 use crate::app::App;
+use crate::fair_queue::{ASKER, asker};
 use crate::params::Params;
 use crate::reply::{Problem, push_json_str};
 
@@ -47,7 +48,8 @@ pub(super) fn streamed(app: &App, wanted: Wanted, params: &Params) -> Result<Res
         out.send();
         Ok(())
     };
-    let search = async move { queries.run(None, find).await };
+    // It runs while the answer is sent.
+    let search = ASKER.scope(asker(), async move { queries.run(None, find).await });
     let body = Body::from_stream(chunks(receiver, search));
     let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
     Ok((kind, body).into_response())
