@@ -17,6 +17,8 @@ mod generate;
 #[path = "../../e2e/tests/it/harness/mod.rs"]
 mod harness;
 // It is also that of the queries to Loki.
+#[path = "it/tally.rs"]
+mod tally;
 #[allow(dead_code)]
 #[path = "it/tree.rs"]
 mod tree;
@@ -27,6 +29,7 @@ use compare::{Kind, Order, compare, kind};
 use data::{Body, Data, END_MS, START_MS};
 use generate::{Generator, wanted};
 use harness::{Answer, Api, Prometheus, Random, Server, oracle};
+use tally::{Tally, queries, shrink};
 use tree::{Gives, Node};
 
 const REMOTE_WRITE: [(&str, &str); 3] = [
@@ -50,8 +53,6 @@ const SEED: u64 = 7;
 const JUMPS: [&str; 10] = [
     "%", "ceil", "floor", "round", "==", "!=", "<", ">", "<=", ">=",
 ];
-/// Differences that are told before the test gives up.
-const DIFFERENCES_MAX: usize = 40;
 
 /// When a query is asked.
 #[derive(Debug, Clone, Copy)]
@@ -124,20 +125,6 @@ impl Both {
                 ours != theirs
             })
     }
-
-    /// The smallest query that differs, and how.
-    fn shrink(&self, node: &Node, when: When, why: String) -> (Node, String) {
-        let (mut node, mut why) = (node.clone(), why);
-        'smaller: loop {
-            for smaller in node.smaller() {
-                if let Err(other) = self.ask(&smaller.text(), when) {
-                    (node, why) = (smaller, other);
-                    continue 'smaller;
-                }
-            }
-            return (node, why);
-        }
-    }
 }
 
 /// The values of all series by their labels, as they are written.
@@ -182,12 +169,7 @@ fn answers_are_those_of_prometheus() {
     let Some(prometheus) = oracle("prometheus") else {
         return;
     };
-    let count = std::env::var("DIFF_QUERIES").ok();
-    let mut random = match &count {
-        Some(_) => Random::new(),
-        None => Random::seeded(SEED),
-    };
-    let count: usize = count.map_or(QUERIES, |text| text.parse().unwrap());
+    let (count, mut random) = queries(QUERIES, SEED);
     let requests = Data::new(&mut random).requests();
     let dir = tempfile::tempdir().unwrap();
     let flags = [
@@ -206,9 +188,8 @@ fn answers_are_those_of_prometheus() {
     load(&both.ours, &requests);
 
     let wanted = wanted();
-    let mut given: BTreeMap<&str, usize> = wanted.iter().map(|w| (w.as_str(), 0)).collect();
-    let (mut empty, mut errors, mut last_bits) = (0, 0, 0);
-    let mut differences = BTreeMap::new();
+    let mut tally = Tally::new(&wanted);
+    let mut last_bits = 0;
     for index in 0..count {
         let wanted = &wanted[index % wanted.len()];
         let node = Generator {
@@ -217,19 +198,14 @@ fn answers_are_those_of_prometheus() {
         .query(wanted);
         let when = when(&mut random, &node);
         match both.ask(&node.text(), when) {
-            Ok(Kind::Error) if wanted == "errors" => *given.entry("errors").or_default() += 1,
+            Ok(Kind::Error) if wanted == "errors" => tally.gave("errors"),
             Ok(Kind::Full) if wanted == "errors" => {}
-            Ok(Kind::Full) => {
-                for tag in node.all_tags() {
-                    if let Some(count) = given.get_mut(tag.as_str()) {
-                        *count += 1;
-                    }
-                }
-            }
-            Ok(Kind::Empty) => empty += 1,
-            Ok(Kind::Error) => errors += 1,
+            Ok(Kind::Full) => tally.gave_all(&node),
+            Ok(Kind::Empty) => tally.gave_nothing(wanted),
+            Ok(Kind::Error) => tally.failed(),
             Err(why) => {
-                let (node, why) = both.shrink(&node, when, why);
+                let differs = |node: &Node| both.ask(&node.text(), when).map(|_| ());
+                let (node, why) = shrink(&node, why, differs);
                 let query = node.text();
                 if both.is_of_last_bits(&node, when) {
                     eprintln!("last bits: {query}\n  {when:?}");
@@ -237,24 +213,14 @@ fn answers_are_those_of_prometheus() {
                     continue;
                 }
                 eprintln!("DIFFERS: {query}\n  {when:?}\n  {}", cut(&why));
-                differences.insert(query, why);
+                tally.differs(query, why);
             }
         }
-        if differences.len() >= DIFFERENCES_MAX {
+        if tally.is_hopeless() {
             break;
         }
     }
-    eprintln!("{count} queries: {empty} empty, {errors} errors, {last_bits} by last bits");
+    eprintln!("{last_bits} by last bits");
     assert!(last_bits <= 1 + count / 2_000, "{last_bits} by last bits");
-    for (name, times) in &given {
-        eprintln!("{name}: {times}");
-    }
-    assert!(differences.is_empty(), "{} differ", differences.len());
-    assert!(
-        (empty + errors) * 100 <= count * 15,
-        "too many without an answer"
-    );
-    let least = if count >= 20_000 { 20 } else { 2 };
-    let rare: Vec<_> = given.iter().filter(|(_, times)| **times < least).collect();
-    assert!(rare.is_empty(), "given less than {least} times: {rare:?}");
+    tally.verdict(count, if count >= 20_000 { 20 } else { 2 });
 }

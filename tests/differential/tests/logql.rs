@@ -22,24 +22,23 @@ mod generate;
 mod harness;
 #[path = "logql/source.rs"]
 mod source;
+#[path = "it/tally.rs"]
+mod tally;
 #[allow(dead_code)]
 #[path = "it/tree.rs"]
 mod tree;
-
-use std::collections::BTreeMap;
 
 use answers::Kind;
 use compare::{compare, kind};
 use data::{Data, END_NS, START_NS};
 use generate::{Generator, gives_lines, wanted};
 use harness::{Answer, Api, Loki, Random, Server, oracle, wait_for};
+use tally::{Tally, queries, shrink};
 use tree::Node;
 
 /// Queries unless `DIFF_QUERIES` says otherwise, and their seed.
 const QUERIES: usize = 500;
 const SEED: u64 = 7;
-/// Differences that are told before the test gives up.
-const DIFFERENCES_MAX: usize = 40;
 const MINUTE_NS: i64 = 60_000_000_000;
 
 /// When and how a query is asked.
@@ -78,20 +77,6 @@ impl Both {
         let is_sorted = query.starts_with("sort") && how.path.ends_with("query");
         compare(&ours, &theirs, is_sorted)?;
         Ok(kind(&ours))
-    }
-
-    /// The smallest query that differs, and how.
-    fn shrink(&self, node: &Node, how: &How, why: String) -> (String, String) {
-        let (mut node, mut why) = (node.clone(), why);
-        'smaller: loop {
-            for smaller in node.smaller() {
-                if let Err(other) = self.ask(&smaller.text(), how) {
-                    (node, why) = (smaller, other);
-                    continue 'smaller;
-                }
-            }
-            return (node.text(), why);
-        }
     }
 }
 
@@ -177,12 +162,7 @@ fn answers_are_those_of_loki() {
     let Some(loki) = oracle("loki") else {
         return;
     };
-    let count = std::env::var("DIFF_QUERIES").ok();
-    let mut random = match &count {
-        Some(_) => Random::new(),
-        None => Random::seeded(SEED),
-    };
-    let count: usize = count.map_or(QUERIES, |text| text.parse().unwrap());
+    let (count, mut random) = queries(QUERIES, SEED);
     let bodies = Data::new(&mut random).bodies();
     let dir = tempfile::tempdir().unwrap();
     let theirs = Loki::start(&loki, dir.path());
@@ -204,13 +184,10 @@ fn answers_are_those_of_loki() {
     }
 
     let wanted = wanted();
-    let mut given: BTreeMap<&str, usize> = wanted.iter().map(|w| (w.as_str(), 0)).collect();
-    let (mut empty, mut errors, mut differences) = (0, 0, BTreeMap::new());
-    let mut in_vain: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut tally = Tally::new(&wanted);
     for _ in 0..count {
         // What was given least is asked for next.
-        let least = wanted.iter().min_by_key(|name| given[name.as_str()]);
-        let wanted = least.unwrap();
+        let wanted = tally.least();
         let node = Generator {
             random: &mut random,
         }
@@ -218,41 +195,22 @@ fn answers_are_those_of_loki() {
         let how = how(&mut random, &node);
         match both.ask(&node.text(), &how) {
             Ok(Kind::Error) if wanted.ends_with("error") || wanted == "errors" => {
-                *given.entry(wanted).or_default() += 1;
+                tally.gave(wanted);
             }
-            Ok(Kind::Full) => {
-                for tag in node.all_tags() {
-                    if let Some(count) = given.get_mut(tag.as_str()) {
-                        *count += 1;
-                    }
-                }
-            }
-            Ok(Kind::Empty) => {
-                empty += 1;
-                *in_vain.entry(wanted).or_default() += 1;
-            }
-            Ok(Kind::Error) => errors += 1,
+            Ok(Kind::Full) => tally.gave_all(&node),
+            Ok(Kind::Empty) => tally.gave_nothing(wanted),
+            Ok(Kind::Error) => tally.failed(),
             Err(why) => {
-                let (query, why) = both.shrink(&node, &how, why);
+                let differs = |node: &Node| both.ask(&node.text(), &how).map(|_| ());
+                let (node, why) = shrink(&node, why, differs);
+                let query = node.text();
                 eprintln!("DIFFERS: {query}\n  {how:?}\n  {}", cut(&why));
-                differences.insert(query, why);
+                tally.differs(query, why);
             }
         }
-        if differences.len() >= DIFFERENCES_MAX {
+        if tally.is_hopeless() {
             break;
         }
     }
-    eprintln!("{count} queries: {empty} empty, {errors} errors");
-    for (name, times) in &given {
-        let empty = in_vain.get(name).unwrap_or(&0);
-        eprintln!("{name}: {times}, {empty} empty");
-    }
-    assert!(differences.is_empty(), "{} differ", differences.len());
-    assert!(
-        (empty + errors) * 100 <= count * 15,
-        "too many without an answer"
-    );
-    let least = if count >= 5_000 { 20 } else { 2 };
-    let rare: Vec<_> = given.iter().filter(|(_, times)| **times < least).collect();
-    assert!(rare.is_empty(), "given less than {least} times: {rare:?}");
+    tally.verdict(count, if count >= 5_000 { 20 } else { 2 });
 }

@@ -8,22 +8,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use kittiwake_model::{Labels, Metadata};
 use kittiwake_wire::remote_write::RequestEncoder;
 
-use crate::harness::{Program, Server, free_address, oracle, wait_for};
+use crate::harness::{Program, Server, free_address, node, oracle, says, wait_for};
 
 const REMOTE_WRITE: [(&str, &str); 3] = [
     ("content-type", "application/x-protobuf"),
     ("content-encoding", "snappy"),
     ("x-prometheus-remote-write-version", "0.1.0"),
 ];
-
-/// Runs a program to its end, which must be a good one, and gives what it prints.
-fn says(program: &Path, words: &[&str]) -> String {
-    let out = Command::new(program).args(words).output().unwrap();
-    let said = String::from_utf8_lossy(&out.stdout).into_owned();
-    let errors = String::from_utf8_lossy(&out.stderr);
-    assert!(out.status.success(), "{words:?}: {said}{errors}");
-    said
-}
 
 fn start(program: &Path, dir: &Path, flags: &[String]) -> Program {
     let mut command = Command::new(program);
@@ -42,26 +33,21 @@ fn promtool_asks_and_pushes() {
     let url = server.api().base;
     let metrics = dir.path().join("metrics");
     std::fs::write(&metrics, "# TYPE pushed gauge\npushed{a=\"b\"} 42.5\n").unwrap();
-    says(
-        &promtool,
-        &["push", "metrics", &url, &metrics.display().to_string()],
-    );
-    let said = says(&promtool, &["query", "instant", &url, "pushed"]);
+    says(Command::new(&promtool).args(["push", "metrics", &url, &metrics.display().to_string()]));
+    let said = says(Command::new(&promtool).args(["query", "instant", &url, "pushed"]));
     assert!(
         said.contains("pushed{a=\"b\"") && said.contains("42.5"),
         "{said}"
     );
-    let said = says(
-        &promtool,
-        &["query", "range", "--step=15s", &url, "pushed * 2"],
-    );
+    let said =
+        says(Command::new(&promtool).args(["query", "range", "--step=15s", &url, "pushed * 2"]));
     assert!(said.contains("85 @"), "{said}");
-    let said = says(&promtool, &["query", "series", "--match=pushed", &url]);
+    let said = says(Command::new(&promtool).args(["query", "series", "--match=pushed", &url]));
     assert!(said.contains("pushed"), "{said}");
-    let said = says(&promtool, &["query", "labels", &url, "a"]);
+    let said = says(Command::new(&promtool).args(["query", "labels", &url, "a"]));
     assert_eq!(said.trim(), "b");
     for check in ["healthy", "ready"] {
-        says(&promtool, &["check", check, &format!("--url={url}")]);
+        says(Command::new(&promtool).args(["check", check, &format!("--url={url}")]));
     }
     let refused = Command::new(&promtool)
         .args(["query", "instant", &url, "sum("])
@@ -175,15 +161,9 @@ fn requests(end_ms: i64) -> Vec<u8> {
 
 #[test]
 fn grafana_asks_with_its_own_code() {
-    let Some(node) = oracle("node24") else {
+    let Some(mut script) = node("grafana", "prometheus.cjs") else {
         return;
     };
-    let modules = node
-        .parent()
-        .unwrap()
-        .parent()
-        .unwrap()
-        .join("grafana/node_modules");
     let dir = tempfile::tempdir().unwrap();
     let mut server = Server::start(dir.path(), None, &[]);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
@@ -192,17 +172,12 @@ fn grafana_asks_with_its_own_code() {
         .api()
         .post("/api/v1/write", &REMOTE_WRITE, &requests(end_ms));
     assert_eq!(sent.map(|a| a.status), Some(204));
-    let out = Command::new(node)
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../grafana/prometheus.cjs"))
-        .env("NODE_PATH", modules)
-        .env("KITTIWAKE_URL", server.api().base)
-        .env("END_MS", end_ms.to_string())
-        .env("PROMETHEUS_VERSION", "3.16.0")
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&out.stdout);
-    let errors = String::from_utf8_lossy(&out.stderr);
-    assert!(out.status.success(), "{said}{errors}");
+    let said = says(
+        script
+            .env("KITTIWAKE_URL", server.api().base)
+            .env("END_MS", end_ms.to_string())
+            .env("PROMETHEUS_VERSION", "3.16.0"),
+    );
     for path in [
         "POST api/v1/query_range",
         "POST api/v1/query",

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Api, Program, Server, oracle, wait_for};
+use crate::harness::{Api, Program, Server, node, oracle, says, wait_for};
 
 /// Lines of the stream that is asked for, a second apart, the newest a minute ago.
 const LINES: i64 = 20;
@@ -46,15 +46,6 @@ fn push(api: &Api, labels: &Value, values: &[Value]) {
 
 fn clients() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../clients")
-}
-
-/// Runs a command to its end, which must be a good one, and gives what it prints.
-fn says(command: &mut Command) -> String {
-    let out = command.output().unwrap();
-    let said = String::from_utf8_lossy(&out.stdout).into_owned();
-    let errors = String::from_utf8_lossy(&out.stderr);
-    assert!(out.status.success(), "{command:?}: {said}{errors}");
-    said + &errors
 }
 
 #[test]
@@ -209,25 +200,13 @@ fn python_logs_and_opentelemetry_exports() {
 
 #[test]
 fn winston_logs_in_json_and_protobuf() {
-    let Some(node) = oracle("node24") else {
+    let Some(mut script) = node("clients", "winston.cjs") else {
         return;
     };
-    let modules = node
-        .parent()
-        .unwrap()
-        .parent()
-        .unwrap()
-        .join("clients/node_modules");
     let dir = tempfile::tempdir().unwrap();
     let mut server = Server::start(dir.path(), None, &[]);
     let api = server.api();
-    let mut command = Command::new(node);
-    let script = command.arg(clients().join("winston.cjs"));
-    says(
-        script
-            .env("NODE_PATH", modules)
-            .env("KITTIWAKE_URL", &api.base),
-    );
+    says(script.env("KITTIWAKE_URL", &api.base));
     for app in ["winston-json", "winston-protobuf"] {
         let started = api.lines(&format!("{{app=\"{app}\", level=\"info\", part=\"web\"}}"));
         assert!(started[0].1.contains("started"), "{started:?}");

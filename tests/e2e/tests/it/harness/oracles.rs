@@ -29,6 +29,26 @@ pub fn oracle(name: &str) -> Option<PathBuf> {
     None
 }
 
+/// A command of Node with the packages of npm that `cargo xtask oracles` has installed for a folder
+/// of `tests/`, and a script of that folder; `None` as [`oracle`].
+pub fn node(folder: &str, script: &str) -> Option<Command> {
+    let mut command = Command::new(oracle("node24")?);
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    command
+        .arg(tests.join(folder).join(script))
+        .env("NODE_PATH", dir().join(folder).join("node_modules"));
+    Some(command)
+}
+
+/// Runs a command to its end, which must be a good one, and gives what it prints.
+pub fn says(command: &mut Command) -> String {
+    let out = command.output().unwrap();
+    let said = String::from_utf8_lossy(&out.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{command:?}: {said}{errors}");
+    said + &errors
+}
+
 /// A Prometheus with a configuration in which `SELF` stands for its own address.
 pub struct Prometheus {
     address: String,
