@@ -24,7 +24,7 @@ pub use histogram::Histogram;
 pub use labels::{LabelError, Labels, LabelsBuilder, SeriesHash, SeriesHasher};
 pub use logs::{
     Amount, Apart, Count, CountCursor, Counted, Direction, Entry, EntryBatch, EntryCursor, EntryId,
-    FieldFilter, FieldFormat, FieldTest, FollowCursor, LineFilter, LogStore, Scan,
+    FieldFilter, FieldFormat, FieldTest, FollowCursor, LineFilter, LogStore, Scan, each_entry,
 };
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use metrics::{

@@ -3,6 +3,8 @@
 //! A line's identity is its stream, its time and its ordinal among the lines of that stream
 //! and time. Order, cursors and documents' ids build on it.
 
+use std::ops::ControlFlow;
+
 use crate::{Labels, Matcher, QueryContext, SeriesHash, StoreError, TimeRange};
 
 /// One log line.
@@ -309,4 +311,25 @@ pub trait LogStore: Send + Sync {
         range: TimeRange,
         context: &QueryContext,
     ) -> Result<Vec<Labels>, StoreError>;
+}
+
+/// Gives each entry that a scan finds, as its batch and its place there, to a visitor, which says
+/// whether to go on.
+pub fn each_entry(
+    store: &dyn LogStore,
+    scan: &Scan,
+    context: &QueryContext,
+    mut visit: impl FnMut(&EntryBatch, usize) -> ControlFlow<()>,
+) -> Result<(), StoreError> {
+    let mut cursor = store.scan(scan, context)?;
+    let mut batch = EntryBatch::default();
+    while cursor.next_batch(&mut batch)? {
+        context.check()?;
+        for index in 0..batch.len() {
+            if visit(&batch, index).is_break() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
 }

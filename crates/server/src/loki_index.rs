@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
+use std::ops::ControlFlow;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use kittiwake_logql::{self as logql, Value};
 use kittiwake_model::{
-    Direction, EntryBatch, Labels, LogStore, MatchOp, Matcher, QueryContext, Scan, SeriesHash,
-    StoreError, TimeRange,
+    Direction, Labels, LogStore, MatchOp, Matcher, QueryContext, Scan, SeriesHash, TimeRange,
+    each_entry,
 };
 
 use crate::app::App;
@@ -44,6 +45,7 @@ pub async fn stats(State(app): State<App>, request: Request<Body>) -> Answer {
                 streams.insert(batch.id(index).stream);
                 bytes += batch.entries[index].line.len() as u64;
                 entries += 1;
+                ControlFlow::Continue(())
             })?;
         }
         // A stream is what a chunk of Loki's holds.
@@ -59,23 +61,6 @@ fn whole(selector: Vec<Matcher>, start: i64, end: i64) -> Scan {
     let mut scan = Scan::new(selector, TimeRange::new(start, end), Direction::Forward);
     scan.ordered = false;
     scan
-}
-
-fn each_entry(
-    store: &dyn LogStore,
-    scan: &Scan,
-    context: &QueryContext,
-    mut visit: impl FnMut(&EntryBatch, usize),
-) -> Result<(), StoreError> {
-    let mut cursor = store.scan(scan, context)?;
-    let mut batch = EntryBatch::default();
-    while cursor.next_batch(&mut batch)? {
-        context.check()?;
-        for index in 0..batch.len() {
-            visit(&batch, index);
-        }
-    }
-    Ok(())
 }
 
 /// What is measured of a stream in one bucket of time.
@@ -177,6 +162,7 @@ impl Volume {
                     measured.bytes += text.len();
                 }
             }
+            ControlFlow::Continue(())
         })?;
         let mut volumes: BTreeMap<i64, BTreeMap<Labels, usize>> = BTreeMap::new();
         for (labels, buckets) in streams.into_values() {

@@ -1,12 +1,13 @@
 //! `/loki/api/v1/patterns`: the shapes of lines over time, found in the lines themselves.
 
 use std::fmt::Write as _;
+use std::ops::ControlFlow;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
 use kittiwake_logql::patterns::{Pattern, PatternFinder};
 use kittiwake_logql::{Expr, LineQuery, Window, level};
-use kittiwake_model::{Direction, EntryBatch, LogStore as _, QueryContext};
+use kittiwake_model::{Direction, QueryContext, each_entry};
 
 use crate::app::App;
 use crate::loki_api::{Answer, HOUR_NS, eval_problem, parse, range, step_ms};
@@ -33,18 +34,15 @@ pub async fn patterns(State(app): State<App>, request: Request<Body>) -> Answer 
         };
         let mut scan = query.scan(&window);
         scan.ordered = false;
-        let mut cursor = store.scan(&scan, context)?;
-        let mut batch = EntryBatch::default();
         let mut finder = PatternFinder::new(step_ns);
-        while cursor.next_batch(&mut batch)? {
-            context.check()?;
-            for (index, entry) in batch.entries.iter().enumerate() {
-                if let Some((_, line)) = query.show(batch.labels(index), entry) {
-                    let level = entry.metadata.get(level::LEVEL).unwrap_or_default();
-                    finder.add(line.time_ns, level, &line.text);
-                }
+        each_entry(store.as_ref(), &scan, context, |batch, index| {
+            let entry = &batch.entries[index];
+            if let Some((_, line)) = query.show(batch.labels(index), entry) {
+                let level = entry.metadata.get(level::LEVEL).unwrap_or_default();
+                finder.add(line.time_ns, level, &line.text);
             }
-        }
+            ControlFlow::Continue(())
+        })?;
         Ok(shown(&finder.patterns()))
     };
     Ok(success(&app.queries.run(None, find).await?))

@@ -7,13 +7,17 @@ mod entries;
 mod stream;
 mod tail;
 
+use std::ops::ControlFlow;
+
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
 use kittiwake_logql as logql;
 use kittiwake_logql::search::Search;
-use kittiwake_model::{EntryBatch, EntryId, LogStore, QueryContext, Scan, StoreError, TimeRange};
+use kittiwake_model::{
+    EntryBatch, EntryId, LogStore, QueryContext, Scan, StoreError, TimeRange, each_entry,
+};
 
 pub use context::context;
 pub use tail::tail;
@@ -87,17 +91,12 @@ impl Wanted {
         context: &QueryContext,
         mut visit: impl FnMut(&EntryBatch, usize) -> bool,
     ) -> Result<(), StoreError> {
-        let mut cursor = store.scan(scan, context)?;
-        let mut batch = EntryBatch::default();
-        while cursor.next_batch(&mut batch)? {
-            context.check()?;
-            for index in 0..batch.len() {
-                if self.finds(&batch, index) && !visit(&batch, index) {
-                    return Ok(());
-                }
+        each_entry(store, scan, context, |batch, index| {
+            if self.finds(batch, index) && !visit(batch, index) {
+                return ControlFlow::Break(());
             }
-        }
-        Ok(())
+            ControlFlow::Continue(())
+        })
     }
 
     /// Whether an entry that the store found is one.

@@ -2,13 +2,16 @@
 //! are there.
 
 use std::collections::{HashSet, VecDeque};
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use axum::extract::ws::{Message, WebSocket};
 use axum::extract::{FromRequestParts, Request, State, WebSocketUpgrade};
 use axum::response::Response;
 use kittiwake_logql::{self as logql, Expr, LineQuery, Window};
-use kittiwake_model::{Direction, EntryBatch, EntryId, FollowCursor, LogStore as _, StoreError};
+use kittiwake_model::{
+    Direction, EntryBatch, EntryId, FollowCursor, LogStore as _, StoreError, each_entry,
+};
 
 use crate::app::App;
 use crate::fair_queue::{ASKER, asker};
@@ -108,21 +111,16 @@ impl Tail {
         };
         let store = app.logs.clone();
         let look_back = app.queries.run(None, move |context| {
-            let mut cursor = store.scan(&scan, context)?;
-            let (mut batch, mut found) = (EntryBatch::default(), Vec::new());
-            while cursor.next_batch(&mut batch)? {
-                for index in 0..batch.len() {
-                    if found.len() == limit {
-                        break;
-                    }
-                    if let Some(shown) = query.show(batch.labels(index), &batch.entries[index]) {
-                        found.push((batch.id(index), shown));
-                    }
-                }
+            let mut found = Vec::new();
+            each_entry(store.as_ref(), &scan, context, |batch, index| {
                 if found.len() == limit {
-                    break;
+                    return ControlFlow::Break(());
                 }
-            }
+                if let Some(shown) = query.show(batch.labels(index), &batch.entries[index]) {
+                    found.push((batch.id(index), shown));
+                }
+                ControlFlow::Continue(())
+            })?;
             found.reverse();
             Ok(found)
         });

@@ -1,11 +1,13 @@
 //! `/api/search/context`: the lines around one of them in its stream.
 
+use std::ops::ControlFlow;
+
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use kittiwake_model::{
-    Direction, EntryBatch, EntryId, LogStore, MatchOp, Matcher, QueryContext, Scan, StoreError,
-    TimeRange,
+    Direction, EntryId, LogStore, MatchOp, Matcher, QueryContext, Scan, StoreError, TimeRange,
+    each_entry,
 };
 
 use super::entries::{push_entry, read_id};
@@ -64,20 +66,21 @@ fn entry(
     context: &QueryContext,
 ) -> Result<Option<(Vec<Matcher>, String)>, StoreError> {
     let range = TimeRange::new(id.time_ns, id.time_ns);
-    let mut cursor = store.scan(&Scan::new(Vec::new(), range, Direction::Forward), context)?;
-    let mut batch = EntryBatch::default();
-    while cursor.next_batch(&mut batch)? {
-        context.check()?;
-        if let Some(index) = (0..batch.len()).find(|index| batch.id(*index) == id) {
-            let labels = batch.labels(index).iter();
-            let selector =
-                labels.filter_map(|(name, value)| Matcher::new(MatchOp::Equal, name, value).ok());
-            let mut text = String::new();
-            push_entry(&mut text, &batch, index, None);
-            return Ok(Some((selector.collect(), text)));
+    let mut found = None;
+    let scan = Scan::new(Vec::new(), range, Direction::Forward);
+    each_entry(store, &scan, context, |batch, index| {
+        if batch.id(index) != id {
+            return ControlFlow::Continue(());
         }
-    }
-    Ok(None)
+        let labels = batch.labels(index).iter();
+        let selector =
+            labels.filter_map(|(name, value)| Matcher::new(MatchOp::Equal, name, value).ok());
+        let mut text = String::new();
+        push_entry(&mut text, batch, index, None);
+        found = Some((selector.collect(), text));
+        ControlFlow::Break(())
+    })?;
+    Ok(found)
 }
 
 /// The next entries of the stream on one side.
@@ -99,19 +102,17 @@ fn around(
     };
     let mut scan = Scan::new(selector.to_vec(), range, direction);
     scan.after = Some(id);
-    let mut cursor = store.scan(&scan, context)?;
-    let mut batch = EntryBatch::default();
-    while cursor.next_batch(&mut batch)? {
-        context.check()?;
+    each_entry(store, &scan, context, |batch, index| {
         // Streams with more labels match, too.
-        for index in (0..batch.len()).filter(|index| batch.id(*index).stream == id.stream) {
+        if batch.id(index).stream == id.stream {
             let mut text = String::new();
-            push_entry(&mut text, &batch, index, None);
+            push_entry(&mut text, batch, index, None);
             found.push(text);
             if found.len() == count {
-                return Ok(found);
+                return ControlFlow::Break(());
             }
         }
-    }
+        ControlFlow::Continue(())
+    })?;
     Ok(found)
 }
