@@ -193,18 +193,19 @@ pub fn push_value(out: &mut String, value: f64) {
     } else if value.is_infinite() {
         out.push_str(if value > 0.0 { "+Inf" } else { "-Inf" });
     } else if value != 0.0 && !(1e-6..1e21).contains(&value.abs()) {
-        let text = format!("{value:e}");
-        match text.split_once('e') {
-            Some((digits, power)) if !power.starts_with('-') => {
-                out.push_str(digits);
-                out.push_str("e+");
-                out.push_str(power);
-            }
-            _ => out.push_str(&text),
-        }
+        push_scientific(out, value);
     } else {
         out.push_str(&value.to_string());
     }
+}
+
+/// Appends a value with an exponent of a sign and at least two digits, as Go has it.
+fn push_scientific(out: &mut String, value: f64) {
+    let text = format!("{value:e}");
+    let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
+    let (sign, power) = power.strip_prefix('-').map_or(('+', power), |p| ('-', p));
+    // Writing to a string cannot fail.
+    let _ = write!(out, "{digits}e{sign}{power:0>2}");
 }
 
 #[cfg(test)]
@@ -243,7 +244,10 @@ mod tests {
             (0.1, "0.1"),
             (1e21, "1e+21"),
             (123_456_789_012_345_680_000.0, "123456789012345680000"),
-            (1e-7, "1e-7"),
+            (1e-7, "1e-07"),
+            (-8.8e-7, "-8.8e-07"),
+            (5e-324, "5e-324"),
+            (f64::MAX, "1.7976931348623157e+308"),
             (2.5e-10, "2.5e-10"),
             (f64::NAN, "NaN"),
             (f64::NEG_INFINITY, "-Inf"),
