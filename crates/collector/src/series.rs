@@ -110,7 +110,7 @@ pub(crate) fn decode(plain: &[u8]) -> Option<Vec<Series>> {
     let mut all = Vec::new();
     for series in request.series() {
         let series = series.ok()?;
-        request.labels_into(&series, &mut pairs).ok()?;
+        request.labels_into(&series, usize::MAX, &mut pairs).ok()?;
         let histograms = series.histograms().map(|h| {
             let h = h.ok()?;
             Some((h.time_ms, h.start_ms, Arc::new(h.histogram)))

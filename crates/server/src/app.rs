@@ -21,6 +21,7 @@ use tower_http::compression::predicate::{NotForContentType, Predicate as _, Size
 
 use crate::access::{Access, guard};
 use crate::active_queries::ActiveQueries;
+use crate::body::Room;
 use crate::cors::{self, Cors};
 use crate::ingest::Ingest;
 use crate::live_config::LiveConfig;
@@ -69,6 +70,8 @@ pub struct App {
     pub stop: watch::Receiver<bool>,
     /// Places for requests with data.
     pub(crate) ingesting: Arc<Semaphore>,
+    /// For bodies with data.
+    pub(crate) room: Room,
     clock: Arc<dyn Clock>,
 }
 
@@ -163,6 +166,7 @@ impl App {
             stop,
             clock,
             ingesting: Arc::new(Semaphore::new(INGEST_MAX)),
+            room: Room::default(),
         })
     }
 

@@ -1,11 +1,14 @@
 //! Reading requests' bodies: bounded, and decompressed as their headers say.
 
 use std::io::Read as _;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::Bytes;
 use kittiwake_wire::snappy;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::reply::Problem;
 
@@ -16,9 +19,86 @@ pub const PLAIN_BYTES_MAX: usize = 96 << 20;
 /// Bytes of a form.
 pub const FORM_BYTES_MAX: usize = 1 << 20;
 
+/// Bytes of all bodies with data that are read or worked on at once.
+const HELD_BYTES_MAX: usize = 512 << 20;
+
+/// Room for bodies with data: who sends when there is none is asked to come again.
+#[derive(Debug, Clone)]
+pub struct Room(Arc<Semaphore>);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(HELD_BYTES_MAX)))
+    }
+}
+
+/// A body's bytes, with their place in the room.
+#[derive(Debug)]
+pub struct Held {
+    bytes: Bytes,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Deref for Held {
+    type Target = Bytes;
+
+    fn deref(&self) -> &Bytes {
+        &self.bytes
+    }
+}
+
+impl Room {
+    /// Reads a whole body of at most [`BODY_BYTES_MAX`]. Its bytes take their place as they
+    /// come, so that a sender that is slow holds no more than it has sent.
+    pub async fn read(&self, mut body: Body) -> Result<Held, Problem> {
+        use http_body_util::BodyExt as _;
+        check_announced(&body, BODY_BYTES_MAX)?;
+        let mut place: Option<OwnedSemaphorePermit> = None;
+        let mut parts: Vec<Bytes> = Vec::new();
+        let mut len = 0;
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| Problem::bad_data(format!("body: {error}")))?;
+            let Ok(part) = frame.into_data() else {
+                continue;
+            };
+            len += part.len();
+            if len > BODY_BYTES_MAX {
+                return Err(too_large(BODY_BYTES_MAX));
+            }
+            let bytes = u32::try_from(part.len()).unwrap_or(u32::MAX);
+            let more = Arc::clone(&self.0).try_acquire_many_owned(bytes);
+            let more =
+                more.map_err(|_| Problem::unavailable("too many bytes of requests in flight"))?;
+            match &mut place {
+                Some(place) => place.merge(more),
+                None => place = Some(more),
+            }
+            parts.push(part);
+        }
+        let bytes = match parts.as_mut_slice() {
+            [one] => std::mem::take(one),
+            parts => parts.concat().into(),
+        };
+        Ok(Held {
+            bytes,
+            _place: place,
+        })
+    }
+}
+
+/// Refuses a body whose length is said to be too large before it is sent.
+fn check_announced(body: &Body, max_bytes: usize) -> Result<(), Problem> {
+    use axum::body::HttpBody as _;
+    if body.size_hint().lower() > max_bytes as u64 {
+        return Err(too_large(max_bytes));
+    }
+    Ok(())
+}
+
 /// Reads a whole body of at most so many bytes.
 pub async fn read(body: Body, max_bytes: usize) -> Result<Bytes, Problem> {
     use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+    check_announced(&body, max_bytes)?;
     match Limited::new(body, max_bytes).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(too_large(max_bytes)),

@@ -11,7 +11,7 @@ use kittiwake_wire::{delivery, otlp};
 
 use crate::access::Principal;
 use crate::app::App;
-use crate::body::{self, BODY_BYTES_MAX};
+use crate::body;
 use crate::ingest::{Ingest, Taken};
 use crate::loki_api;
 use crate::reply::Problem;
@@ -87,7 +87,7 @@ pub async fn remote_write(
             "content encoding {encoding:?} is not supported; send snappy"
         )));
     }
-    let body = body::read(body, BODY_BYTES_MAX).await?;
+    let body = app.room.read(body).await?;
     if version == 1 {
         let take =
             move |ingest: &Ingest, origin: Option<&Origin>| ingest.remote_write(&body, origin);
@@ -165,7 +165,7 @@ async fn export(
 ) -> Result<Response, Problem> {
     let is_json = is_json(headers)?;
     let encoding = body::token(headers, header::CONTENT_ENCODING);
-    let body = body::read(body, BODY_BYTES_MAX).await?;
+    let body = app.room.read(body).await?;
     let take = move |ingest: &Ingest, origin: Option<&Origin>| {
         let plain = body::decompress(&encoding, &body)?;
         take(ingest, origin, is_json, &plain)
@@ -217,7 +217,7 @@ pub async fn loki_push(
 ) -> Result<Response, loki_api::LokiProblem> {
     let kind = body::token(&headers, header::CONTENT_TYPE);
     let encoding = body::token(&headers, header::CONTENT_ENCODING);
-    let body = body::read(body, BODY_BYTES_MAX).await?;
+    let body = app.room.read(body).await?;
     let is_json = match kind.as_str() {
         "application/json" => true,
         "application/x-protobuf" | "" => false,

@@ -4,6 +4,9 @@
 //! stores want slices of the request. Source: the encoding page of the Protocol Buffers
 //! documentation.
 
+/// Numbers of a repeated varint field at most: buckets of a histogram, references to labels.
+const VARINTS_MAX: usize = 1 << 18;
+
 /// Bytes that are not the message they should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("malformed request at byte {at}, field {field}: expected {wanted}")]
@@ -79,13 +82,17 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// The numbers of a repeated varint field, one or packed.
+    /// The numbers of a repeated varint field, one or packed: so many in `into` at most, since
+    /// a byte on the wire is eight in memory.
     pub fn varints(&self, field: &'static str, into: &mut Vec<u64>) -> Result<(), Malformed> {
         match self.wire {
             Wire::Varint(value) => into.push(value),
             Wire::Bytes(message) => {
                 let mut reader = Fields::new(message, field);
                 while reader.at < reader.bytes.len() {
+                    if into.len() == VARINTS_MAX {
+                        return Err(self.wanted(field, "fewer numbers"));
+                    }
                     into.push(reader.varint()?);
                 }
             }

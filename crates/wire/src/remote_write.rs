@@ -16,6 +16,11 @@ use kittiwake_model::{Exemplar, LabelError, Labels, Metadata, TimestampMs};
 
 use crate::proto::{Field, Fields, Malformed, Message};
 
+/// Series of a request at most, however small each is.
+const SERIES_MAX: usize = 1_000_000;
+/// Float samples of a request at most: no shape of a real sample gets as many into a body.
+const SAMPLES_MAX: usize = 10_000_000;
+
 /// Why a series' labels cannot be taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LabelsError {
@@ -115,6 +120,7 @@ impl<'a> WriteRequest<'a> {
         SeriesIter {
             fields: Fields::new(self.0, "WriteRequest"),
             metadata: 0,
+            seen: Seen::default(),
         }
     }
 }
@@ -140,6 +146,28 @@ fn metadata<'a>(field: &Field<'a>) -> Result<(&'a str, Metadata), Malformed> {
 pub struct SeriesIter<'a> {
     fields: Fields<'a>,
     metadata: usize,
+    seen: Seen,
+}
+
+/// How much of a request has been walked. What is tiny on the wire takes its place in memory.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Seen {
+    series: usize,
+    samples: usize,
+}
+
+impl Seen {
+    pub(crate) fn series(&mut self, field: &Field<'_>, samples: usize) -> Result<(), Malformed> {
+        self.series += 1;
+        self.samples += samples;
+        if self.series > SERIES_MAX {
+            return Err(field.wanted("timeseries", "at most a million series in one request"));
+        }
+        if self.samples > SAMPLES_MAX {
+            return Err(field.wanted("timeseries", "at most ten million samples in one request"));
+        }
+        Ok(())
+    }
 }
 
 impl<'a> SeriesIter<'a> {
@@ -167,10 +195,12 @@ impl<'a> SeriesIter<'a> {
                     let message = field.message("timeseries")?;
                     let known = known(message.bytes);
                     let series = known.and_then(|end| Series::after_labels(message, end, 0));
-                    return Ok(Some(match series {
+                    let (series, is_known) = match series {
                         Some(series) => (series, true),
                         None => (Series::new(message)?, false),
-                    }));
+                    };
+                    self.seen.series(&field, series.sample_count)?;
+                    return Ok(Some((series, is_known)));
                 }
                 3 => self.metadata += 1,
                 _ => {}

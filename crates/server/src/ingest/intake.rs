@@ -171,8 +171,7 @@ impl<'i> Intake<'i> {
             return self.too_new(time_ms);
         }
         if let Some(problem) = histogram_problem(&histogram) {
-            let series = self.series_text();
-            return self.refuse(Drop::InvalidHistogram, 1, || {
+            return self.refuse_sample(Drop::InvalidHistogram, |series| {
                 format!("invalid histogram: {problem}, for series {series}, timestamp {time_ms}")
             });
         }
@@ -182,8 +181,7 @@ impl<'i> Intake<'i> {
 
     pub fn exemplar(&mut self, exemplar: Exemplar) {
         if exemplar.time_ms > self.max_ms {
-            let series = self.series_text();
-            return self.refuse(Drop::InvalidExemplar, 1, || {
+            return self.refuse_sample(Drop::InvalidExemplar, |series| {
                 format!("exemplar too far in the future for series {series}")
             });
         }
@@ -205,12 +203,18 @@ impl<'i> Intake<'i> {
     }
 
     fn too_new(&mut self, time_ms: i64) {
-        let series = self.series_text();
-        self.refuse(Drop::TooNew, 1, || {
+        self.refuse_sample(Drop::TooNew, |series| {
             format!(
                 "out of bounds: timestamp is too far in the future for series {series}, timestamp {time_ms}"
             )
         });
+    }
+
+    /// Refuses one sample of the current series, of which a text is made only where it is told.
+    fn refuse_sample(&mut self, why: Drop, problem: impl FnOnce(&str) -> String) {
+        let is_told = self.told.len() < TOLD_MAX;
+        let series = is_told.then(|| self.series_text()).unwrap_or_default();
+        self.refuse(why, 1, || problem(&series));
     }
 
     /// The current series' labels as text.

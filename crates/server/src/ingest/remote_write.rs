@@ -8,7 +8,7 @@ use kittiwake_tsdb::Batch;
 use kittiwake_wire::remote_write::{HistogramSample, LabelsError, Series, WriteRequest, v2};
 
 use super::intake::{Drop, Intake, shortened};
-use super::{Ingest, LABELS_MAX, Taken, bad};
+use super::{Ingest, LABEL_BYTES_MAX, LABELS_MAX, Taken, bad};
 use crate::reply::Problem;
 
 impl Ingest {
@@ -72,11 +72,7 @@ impl Ingest {
         match series.labels(LABELS_MAX) {
             Ok(labels) => intake.series(labels, raw_hash, count),
             Err(error) => {
-                let why = match error {
-                    LabelsError::TooMany { .. } => Drop::LabelLimit,
-                    _ => Drop::InvalidLabels,
-                };
-                intake.refuse(why, count as u64, || {
+                intake.refuse(why(&error), count as u64, || {
                     format!(
                         "invalid metric name or labels: {error}, got {}",
                         shortened(&series.describe())
@@ -105,9 +101,18 @@ impl Ingest {
         for series in request.series() {
             let series = series.map_err(bad)?;
             let count = series.sample_count + series.histogram_count;
-            if let Err(error) = request.labels_into(&series, &mut pairs) {
-                intake.refuse(Drop::InvalidLabels, count as u64, || {
+            if let Err(error) = request.labels_into(&series, LABELS_MAX, &mut pairs) {
+                intake.refuse(why(&error), count as u64, || {
                     format!("parsing labels for series: {error}")
+                });
+                continue;
+            }
+            // A text stands in the request once and may be named by every label of every series.
+            let mut texts = pairs.iter().flat_map(|(name, value)| [name, value]);
+            if let Some(long) = texts.find(|text| text.len() > LABEL_BYTES_MAX) {
+                intake.refuse(Drop::LabelLimit, count as u64, || {
+                    let long: String = long.chars().take(64).collect();
+                    format!("label {long:?}... is longer than {LABEL_BYTES_MAX} bytes")
                 });
                 continue;
             }
@@ -150,6 +155,13 @@ impl Ingest {
             }
         }
         intake.store(origin)
+    }
+}
+
+fn why(error: &LabelsError) -> Drop {
+    match error {
+        LabelsError::TooMany { .. } => Drop::LabelLimit,
+        _ => Drop::InvalidLabels,
     }
 }
 

@@ -11,11 +11,14 @@ use crate::json::{JsonError, Reader};
 
 /// Levels of nesting of a value.
 const DEPTH_MAX: usize = 16;
+/// Elements of all lists of a request: what is two bytes there may be two hundred in memory.
+const ELEMENTS_MAX: usize = 2_000_000;
 
 pub(super) fn decode(body: &[u8]) -> Result<Vec<ResourceMetrics>, JsonError> {
     let mut decoder = Decoder {
         reader: Reader::new(body),
         points: 0,
+        elements: 0,
     };
     let mut all = Vec::new();
     decoder.object(|d, key| {
@@ -35,6 +38,7 @@ pub(super) fn decode_logs(body: &[u8]) -> Result<Vec<ResourceLogs>, JsonError> {
     let mut decoder = Decoder {
         reader: Reader::new(body),
         points: 0,
+        elements: 0,
     };
     let mut all = Vec::new();
     decoder.object(|d, key| {
@@ -53,6 +57,7 @@ pub(super) fn decode_logs(body: &[u8]) -> Result<Vec<ResourceLogs>, JsonError> {
 struct Decoder<'a> {
     reader: Reader<'a>,
     points: usize,
+    elements: usize,
 }
 
 impl Decoder<'_> {
@@ -89,6 +94,10 @@ impl Decoder<'_> {
         self.reader.expect(b'[', "an array")?;
         let mut first = true;
         while self.reader.next_element(&mut first)? {
+            self.elements += 1;
+            if self.elements > ELEMENTS_MAX {
+                return Err(self.reader.wanted("fewer elements in one request"));
+            }
             item(self)?;
         }
         Ok(())

@@ -131,6 +131,15 @@ fn deep_values_are_refused() {
     assert!(decode_json(deep(100).as_bytes()).is_err());
 }
 
+#[test]
+fn tiny_parts_without_number_are_refused() {
+    let tiny = [0x0a, 0].repeat(8 << 20);
+    assert!(decode(&tiny).is_err());
+    assert!(logs::decode(&tiny).is_err());
+    let tiny = format!(r#"{{"resourceMetrics":[{}{{}}]}}"#, "{},".repeat(2 << 20));
+    assert!(decode_json(tiny.as_bytes()).is_err());
+}
+
 proptest! {
     #[test]
     fn a_damaged_request_is_read_or_refused(at in 0_usize..400, byte: u8, cut in 0_usize..400) {

@@ -305,3 +305,14 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn tiny_parts_without_number_are_refused() {
+    let series = [0x0a, 0].repeat(SERIES_MAX + 1);
+    assert!(WriteRequest::new(&series).series().last().unwrap().is_err());
+    let mut body = vec![0x0a];
+    let samples = [0x12, 0].repeat(SAMPLES_MAX + 1);
+    crate::proto::put_varint(&mut body, samples.len() as u64);
+    body.extend_from_slice(&samples);
+    assert!(WriteRequest::new(&body).series().last().unwrap().is_err());
+}

@@ -10,7 +10,7 @@ use kittiwake_model::{Exemplar, Labels, Metadata, TimestampMs};
 
 use super::encode::put_value;
 use super::{
-    HistogramSample, LabelsError, SeriesParts, histogram, kind_name, kind_number, numbered,
+    HistogramSample, LabelsError, Seen, SeriesParts, histogram, kind_name, kind_number, numbered,
 };
 use crate::proto::{
     Field, Fields, Malformed, Message, put_bytes_field, put_double_field, put_message, put_varint,
@@ -20,6 +20,9 @@ use crate::snappy::{SnappyError, compress};
 
 /// What the `Content-Type` header says of a request.
 pub const CONTENT_TYPE: &str = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
+
+/// Texts of a request at most, however short each is.
+const SYMBOLS_MAX: usize = 2_000_000;
 
 /// A decompressed request.
 #[derive(Debug, Clone)]
@@ -38,7 +41,11 @@ impl<'a> Request<'a> {
         };
         let mut symbols = Vec::new();
         for field in numbered(message, "Request", 4, usize::MAX) {
-            let bytes = field?.message("symbols")?.bytes;
+            let field = field?;
+            let bytes = field.message("symbols")?.bytes;
+            if symbols.len() == SYMBOLS_MAX {
+                return Err(field.wanted("symbols", "at most two million texts"));
+            }
             symbols.push(std::str::from_utf8(bytes).ok());
         }
         if symbols.first().is_some_and(|first| *first != Some("")) {
@@ -53,7 +60,18 @@ impl<'a> Request<'a> {
 
     /// The series in order, each as it is sent. The first error ends them.
     pub fn series(&self) -> impl Iterator<Item = Result<Series<'a>, Malformed>> + use<'a> {
-        numbered(self.message, "Request", 5, usize::MAX).map(|field| Series::new(&field?))
+        let mut seen = Seen::default();
+        let mut all = numbered(self.message, "Request", 5, usize::MAX);
+        let mut is_over = false;
+        std::iter::from_fn(move || {
+            let series = all.next().filter(|_| !is_over)?.and_then(|field| {
+                let series = Series::new(&field)?;
+                seen.series(&field, series.sample_count)?;
+                Ok(series)
+            });
+            is_over = series.is_err();
+            Some(series)
+        })
     }
 
     fn symbol(&self, reference: u64, at: usize, field: &'static str) -> Result<&'a str, Malformed> {
@@ -67,18 +85,28 @@ impl<'a> Request<'a> {
     }
 
     /// Replaces `into` by the labels of a series in the order in which they are sent, not
-    /// checked otherwise than that they are there.
+    /// checked otherwise than that they are there and not more than so many.
     pub fn labels_into(
         &self,
         series: &Series<'a>,
+        labels_max: usize,
         into: &mut Vec<(&'a str, &'a str)>,
-    ) -> Result<(), Malformed> {
-        self.pairs(
+    ) -> Result<(), LabelsError> {
+        into.clear();
+        let count = series.label_refs.len() / 2;
+        if count > labels_max {
+            return Err(LabelsError::TooMany {
+                at: series.at,
+                count,
+                max: labels_max,
+            });
+        }
+        Ok(self.pairs(
             &series.label_refs,
             series.at,
             "timeseries.labels_refs",
             into,
-        )
+        )?)
     }
 
     fn pairs(
@@ -422,7 +450,7 @@ mod tests {
             prop_assert_eq!(read.len(), series.len());
             for (read, sent) in read.iter().zip(&series) {
                 let mut pairs = Vec::new();
-                request.labels_into(read, &mut pairs).unwrap();
+                request.labels_into(read, 64, &mut pairs).unwrap();
                 let expected = labels(&sent.0);
                 prop_assert_eq!(pairs, expected.iter().collect::<Vec<_>>());
                 let samples: Vec<_> = read
@@ -452,7 +480,7 @@ mod tests {
             let Ok(request) = Request::new(&bytes) else { return Ok(()); };
             let mut pairs = Vec::new();
             for series in request.series().map_while(Result::ok) {
-                let _ = request.labels_into(&series, &mut pairs);
+                let _ = request.labels_into(&series, 64, &mut pairs);
                 let _ = request.metadata(&series);
                 let _ = series.samples().count();
                 let _ = series.histograms().count();
@@ -469,10 +497,36 @@ mod tests {
         let request = Request::new(&bytes).unwrap();
         let series = request.series().next().unwrap().unwrap();
         let mut pairs = Vec::new();
-        let error = request.labels_into(&series, &mut pairs).unwrap_err();
-        assert_eq!(error.field, "timeseries.labels_refs");
+        let error = request.labels_into(&series, 64, &mut pairs).unwrap_err();
+        assert!(
+            error.to_string().contains("timeseries.labels_refs"),
+            "{error}"
+        );
         let mut bytes = Vec::new();
         put_bytes_field(&mut bytes, 4, b"a");
         assert!(Request::new(&bytes).is_err());
+    }
+
+    #[test]
+    fn tiny_parts_without_number_are_refused() {
+        let many_symbols = [0x22, 0].repeat(SYMBOLS_MAX + 1);
+        assert!(Request::new(&many_symbols).is_err());
+        let many_series = [0x2a, 0].repeat(super::super::SERIES_MAX + 1);
+        let request = Request::new(&many_series).unwrap();
+        assert!(request.series().last().unwrap().is_err());
+        // All labels of a series are the same text.
+        let mut bytes = vec![0x22, 0];
+        put_message(&mut bytes, 5, |out| {
+            put_bytes_field(out, 1, &[0; 130]);
+        });
+        let request = Request::new(&bytes).unwrap();
+        let series = request.series().next().unwrap().unwrap();
+        let error = request
+            .labels_into(&series, 64, &mut Vec::new())
+            .unwrap_err();
+        assert!(
+            matches!(error, LabelsError::TooMany { count: 65, .. }),
+            "{error}"
+        );
     }
 }
