@@ -124,9 +124,53 @@ impl Manifest {
         dir.join("MANIFEST")
     }
 
+    /// Where its copy lies, which is read when the manifest is lost or damaged.
+    pub fn copy_path(dir: &Path) -> PathBuf {
+        dir.join("MANIFEST.copy")
+    }
+
     /// Reads a store's manifest; `None` when it has none yet. It is there before the first file is,
-    /// so files without one mean that it was lost.
+    /// so files without one mean that it was lost. One that is lost or damaged is put back from
+    /// its copy, and the damaged one kept under another name.
     pub fn read(
+        fs: &dyn Fs,
+        dir: &Path,
+        kind: ManifestKind,
+    ) -> Result<Option<Self>, ManifestError> {
+        let (path, copy) = (Self::path(dir), Self::copy_path(dir));
+        let error = match Self::read_one(fs, dir, kind) {
+            Ok(Some(manifest)) => {
+                // A crash may have left an older copy. It must not name what is removed now.
+                let text = manifest.text();
+                let is_same = fs.exists(&copy)?
+                    && fs
+                        .read(&copy, BYTES_MAX)
+                        .is_ok_and(|b| b == text.as_bytes());
+                if !is_same {
+                    fs.write_atomic(&copy, &[text.as_bytes()])?;
+                }
+                return Ok(Some(manifest));
+            }
+            Ok(None) if !fs.exists(&copy)? => return Ok(None),
+            Ok(None) => None,
+            Err(error @ (ManifestError::Damaged { .. } | ManifestError::Missing { .. }))
+                if fs.exists(&copy)? =>
+            {
+                Some(error)
+            }
+            Err(error) => return Err(error),
+        };
+        let bytes = fs.read(&copy, BYTES_MAX)?;
+        // What is wrong with the manifest itself is told first.
+        let manifest =
+            Self::parse(&copy, &bytes, kind).map_err(|of_copy| error.unwrap_or(of_copy))?;
+        tracing::error!(manifest = %path.display(), "lost or damaged, put back from its copy");
+        rename_aside(fs, &path)?;
+        manifest.write(fs, dir)?;
+        Ok(Some(manifest))
+    }
+
+    fn read_one(
         fs: &dyn Fs,
         dir: &Path,
         kind: ManifestKind,
@@ -153,8 +197,16 @@ impl Manifest {
         Self::parse(&path, &bytes, kind).map(Some)
     }
 
-    /// Replaces a store's manifest, durably.
+    /// Replaces a store's manifest, durably, and then its copy: what an older one names is there
+    /// until both are written.
     pub fn write(&self, fs: &dyn Fs, dir: &Path) -> Result<(), ManifestError> {
+        let text = self.text();
+        fs.write_atomic(&Self::path(dir), &[text.as_bytes()])?;
+        fs.write_atomic(&Self::copy_path(dir), &[text.as_bytes()])?;
+        Ok(())
+    }
+
+    fn text(&self) -> String {
         let mut text = format!(
             "{} {VERSION}\nkey {:016x}\nflushed {}\nnext {}\n",
             self.kind.header, self.key, self.flushed, self.next_id
@@ -168,8 +220,7 @@ impl Manifest {
             );
         }
         let _ = writeln!(text, "crc {:08x}", crc32c::crc32c(text.as_bytes()));
-        fs.write_atomic(&Self::path(dir), &[text.as_bytes()])?;
-        Ok(())
+        text
     }
 
     /// Neighbouring files of one level that should become one, of at most so many rows.
@@ -373,11 +424,39 @@ mod tests {
             let mut bad = good.clone();
             bad[at] ^= 1;
             fs.write_atomic(&path, &[&bad]).unwrap();
+            fs.write_atomic(&Manifest::copy_path(dir), &[&bad]).unwrap();
             assert!(Manifest::read(&fs, dir, KIND).is_err(), "byte {at}");
         }
         fs.write_atomic(&path, &[b"KWTEST 9\n"]).unwrap();
         let error = Manifest::read(&fs, dir, KIND).unwrap_err();
         assert!(error.to_string().contains("version 9"), "{error}");
+    }
+
+    #[test]
+    fn a_lost_or_damaged_manifest_comes_back_from_its_copy() {
+        let (fs, dir) = (SimFs::new(1), Path::new("/m"));
+        fs.create_dir_all(&dir.join("files")).unwrap();
+        sample().write(&fs, dir).unwrap();
+        fs.write_atomic(&dir.join("files/0000000000000003.f"), &[b"x"])
+            .unwrap();
+        let (path, copy) = (Manifest::path(dir), Manifest::copy_path(dir));
+        let good = fs.read(&path, 1 << 20).unwrap();
+        let damaged = Path::new("/m/MANIFEST.damaged");
+        fs.write_atomic(&path, &[&good[..20]]).unwrap();
+        assert_eq!(Manifest::read(&fs, dir, KIND).unwrap(), Some(sample()));
+        assert_eq!(fs.read(&path, 1 << 20).unwrap(), good);
+        assert_eq!(fs.read(damaged, 1 << 20).unwrap(), good[..20]);
+        fs.remove(&path).unwrap();
+        assert_eq!(Manifest::read(&fs, dir, KIND).unwrap(), Some(sample()));
+        // An older copy, which a crash left, is replaced before it can be needed.
+        let mut older = sample();
+        older.files.clear();
+        fs.write_atomic(&copy, &[older.text().as_bytes()]).unwrap();
+        assert_eq!(Manifest::read(&fs, dir, KIND).unwrap(), Some(sample()));
+        assert_eq!(fs.read(&copy, 1 << 20).unwrap(), good);
+        // A later version's is not taken for damage.
+        fs.write_atomic(&path, &[b"KWTEST 9\n"]).unwrap();
+        assert!(Manifest::read(&fs, dir, KIND).is_err());
     }
 
     #[test]

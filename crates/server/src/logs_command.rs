@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
+use kittiwake_collector::logging;
 use kittiwake_env::{RealClock, RealFs, SystemRng};
 use kittiwake_logstore::{Options, Store};
 
@@ -22,12 +23,14 @@ pub enum LogsCommand {
 /// Does it.
 pub fn run(args: &Args, command: LogsCommand) -> Result<()> {
     let dir = args.storage()?.join("logs");
-    if !dir.join("MANIFEST").exists() {
+    if !dir.exists() {
         bail!(
             "{} holds no logs; name the folder with --storage.path",
             dir.display()
         );
     }
+    // What is set aside while the store opens is named there.
+    logging::init(args.log_level, args.log_format);
     let mut rng = SystemRng::new().context("no random numbers")?;
     let options = Options {
         // Nothing leaves while one looks at it.
@@ -60,8 +63,9 @@ fn verify(store: &Store) -> Result<()> {
             }
         }
     }
-    if damaged > 0 {
-        bail!("{damaged} damaged parts");
+    let set_aside = store.stats().set_aside;
+    if damaged > 0 || set_aside > 0 {
+        bail!("{damaged} damaged parts, {set_aside} files set aside");
     }
     let head = store.stats().head_lines;
     say(&format!("{head} lines in the log only"))

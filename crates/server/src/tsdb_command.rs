@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
+use kittiwake_collector::logging;
 use kittiwake_env::{RealClock, RealFs, SystemRng};
 use kittiwake_model::TimeRange;
 use kittiwake_promql as promql;
@@ -52,13 +53,21 @@ pub enum TsdbCommand {
 
 /// Does it.
 pub fn run(args: &Args, command: &TsdbCommand) -> Result<()> {
-    let dir = args.storage()?.join("metrics");
-    if !dir.join("MANIFEST").exists() && !matches!(command, TsdbCommand::Import { .. }) {
+    let storage = args.storage()?;
+    // A snapshot is a store of metrics without the folder around it.
+    let dir = if storage.join("MANIFEST").exists() {
+        storage
+    } else {
+        storage.join("metrics")
+    };
+    if !dir.exists() && !matches!(command, TsdbCommand::Import { .. }) {
         bail!(
             "{} holds no metrics; name the folder with --storage.path",
             dir.display()
         );
     }
+    // What is set aside while the store opens is named there.
+    logging::init(args.log_level, args.log_format);
     let mut rng = SystemRng::new().context("no random numbers")?;
     let options = Options {
         // Nothing leaves while one looks at it.

@@ -212,9 +212,12 @@ impl<'i> Intake<'i> {
 
     /// Refuses one sample of the current series, of which a text is made only where it is told.
     fn refuse_sample(&mut self, why: Drop, problem: impl FnOnce(&str) -> String) {
-        let is_told = self.told.len() < TOLD_MAX;
-        let series = is_told.then(|| self.series_text()).unwrap_or_default();
-        self.refuse(why, 1, || problem(&series));
+        if self.told.len() < TOLD_MAX {
+            let problem = problem(&self.series_text());
+            self.refuse(why, 1, || problem);
+        } else {
+            self.refuse(why, 1, String::new);
+        }
     }
 
     /// The current series' labels as text.

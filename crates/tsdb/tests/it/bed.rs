@@ -8,7 +8,7 @@ use kittiwake_env::{Clock, Fs, Rng, SeededRng, SimClock, SimFs};
 use kittiwake_model::delivery::{FrameNumber, Origin, Sender};
 use kittiwake_model::histogram::{Counts, Histogram, ResetHint, Span};
 use kittiwake_model::{
-    Columns, Labels, Matcher, MetricsStore, QueryContext, Select, TimeRange, stale_nan,
+    Columns, Labels, Matcher, MetricsStore, QueryContext, Select, StoreError, TimeRange, stale_nan,
 };
 use kittiwake_tsdb::{Batch, OpenError, Options, Store};
 
@@ -162,12 +162,20 @@ impl Bed {
 }
 
 pub fn read(store: &Store, matchers: Vec<Matcher>, range: TimeRange) -> Model {
+    try_read(store, matchers, range).unwrap()
+}
+
+pub fn try_read(
+    store: &Store,
+    matchers: Vec<Matcher>,
+    range: TimeRange,
+) -> Result<Model, StoreError> {
     let select = Select::new(matchers, range);
-    let mut cursor = store.select(&select, &QueryContext::default()).unwrap();
+    let mut cursor = store.select(&select, &QueryContext::default())?;
     let mut found = Model::new();
-    while let Some(labels) = cursor.next_series().unwrap() {
+    while let Some(labels) = cursor.next_series()? {
         let mut columns = Columns::default();
-        while cursor.next_batch(&mut columns).unwrap() {}
+        while cursor.next_batch(&mut columns)? {}
         assert!(columns.times.is_sorted_by(|a, b| a < b), "{labels}: order");
         assert!(
             found.insert(labels, shown(&columns)).is_none(),
@@ -176,7 +184,7 @@ pub fn read(store: &Store, matchers: Vec<Matcher>, range: TimeRange) -> Model {
     }
     // The port allows a series without samples.
     found.retain(|_, samples| !samples.is_empty());
-    found
+    Ok(found)
 }
 
 pub fn read_all(store: &Store) -> Model {
