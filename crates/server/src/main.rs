@@ -3,11 +3,15 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use kittiwake_collector::logging;
 use kittiwake_server::args::{Args, Command};
 use kittiwake_server::{logs_command, run, tsdb_command};
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if !matches!(args.command, Some(Command::Health)) {
+        logging::init(args.log_level, args.log_format);
+    }
     let done = match &args.command {
         Some(Command::Health) => run::health(&args),
         Some(Command::Tsdb(command)) => tsdb_command::run(&args, command),

@@ -2,7 +2,7 @@
 
 use axum::http::Uri;
 use kittiwake_config::parse_duration;
-use kittiwake_wire::time::parse_rfc3339;
+use kittiwake_wire::time::{parse_rfc3339, parse_rfc3339_ms};
 
 use crate::reply::Problem;
 
@@ -102,11 +102,20 @@ impl Params {
     }
 }
 
+/// As far as times go: some hundred million years, so that a range around one does not overflow.
+const TIME_MS_MIN: i64 = i64::MIN / 2;
+const TIME_MS_MAX: i64 = i64::MAX / 2;
+
 fn parse_time_ms(text: &str) -> Option<i64> {
     if let Some(seconds) = finite(text) {
         return Some((seconds * 1000.0).round() as i64);
     }
-    parse_rfc3339(text.as_bytes()).map(|ns| ns.div_euclid(1_000_000))
+    match text {
+        // The ends of time as Prometheus' client libraries write them.
+        "-292273086-05-16T16:47:06Z" => Some(TIME_MS_MIN),
+        "292277025-08-18T07:12:54.999999999Z" => Some(TIME_MS_MAX),
+        text => parse_rfc3339_ms(text.as_bytes()),
+    }
 }
 
 fn parse_time_ns(text: &str) -> Option<i64> {
@@ -153,6 +162,15 @@ mod tests {
         assert_eq!(parse_time_ms("1700000000.123"), Some(1_700_000_000_123));
         assert_eq!(parse_time_ms("1970-01-01T00:00:01.5Z"), Some(1500));
         assert_eq!(parse_time_ms("-1"), Some(-1000));
+        assert_eq!(
+            parse_time_ms("9999-12-31T23:59:59Z"),
+            Some(253_402_300_799_000)
+        );
+        assert_eq!(
+            parse_time_ms("0001-01-01T00:00:00.5Z"),
+            Some(-62_135_596_799_500)
+        );
+        assert!(parse_time_ms("-292273086-05-16T16:47:06Z") < Some(i64::MIN / 4));
         assert_eq!(parse_time_ms("now"), None);
         assert_eq!(parse_time_ms("inf"), None);
         assert_eq!(parse_time_ns("1700000000"), Some(1_700_000_000_000_000_000));

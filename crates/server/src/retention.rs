@@ -141,7 +141,16 @@ fn rule(flag: &str, text: &str, parse: impl Fn(&str) -> Result<Vec<Matcher>>) ->
         format!("--{flag} {text:?}: write SELECTOR:DURATION, like {{job=\"debug\"}}:3d")
     })?;
     let matchers = parse(selector).with_context(|| format!("--{flag} {text:?}: {selector:?}"))?;
-    let keep = parse_duration(keep).with_context(|| format!("--{flag} {text:?}: {keep:?}"))?;
+    if matchers.iter().all(|matcher| matcher.matches("")) {
+        bail!(
+            "--{flag} {text:?}: the selector takes everything; for how long all is kept is \
+             said by --storage.retention.time"
+        );
+    }
+    let keep = parse_duration(keep).with_context(|| format!("--{flag} {text:?}"))?;
+    if keep.is_zero() {
+        bail!("--{flag} {text:?}: write a duration over 0, like 3d");
+    }
     Ok((matchers, i64::try_from(keep.as_millis())?))
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use kittiwake_collector::{Collector, Scraping, Settings, logging};
+use kittiwake_collector::{Collector, Scraping, Settings};
 use kittiwake_config::WebConfig;
 use kittiwake_env::{Clock, Fs, RealClock, RealFs, Rng as _, SystemRng};
 use kittiwake_sources as sources;
@@ -36,7 +36,6 @@ const QUEUE_BYTES_MAX: u64 = 1 << 30;
 
 /// Serves until a signal says to stop.
 pub fn serve(args: &Args) -> Result<()> {
-    logging::init(args.log_level, args.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
-use kittiwake_collector::logging;
 use kittiwake_env::{RealClock, RealFs, SystemRng};
 use kittiwake_model::TimeRange;
 use kittiwake_promql as promql;
@@ -66,8 +65,6 @@ pub fn run(args: &Args, command: &TsdbCommand) -> Result<()> {
             dir.display()
         );
     }
-    // What is set aside while the store opens is named there.
-    logging::init(args.log_level, args.log_format);
     let mut rng = SystemRng::new().context("no random numbers")?;
     let options = Options {
         // Nothing leaves while one looks at it.

@@ -8,6 +8,19 @@ const DAY_S: i64 = 86_400;
 /// (more are cut), in UTC (`Z`) or with an offset. `None` when it is none, or lies outside
 /// what 64 bits of nanoseconds hold (1677 to 2262).
 pub fn parse_rfc3339(text: &[u8]) -> Option<i64> {
+    let (seconds, nanos) = parts(text)?;
+    // In 128 bits, since the earliest times pass below the range before the fraction is added.
+    i64::try_from(i128::from(seconds) * 1_000_000_000 + i128::from(nanos)).ok()
+}
+
+/// As [`parse_rfc3339`] in milliseconds, of any year of four digits.
+pub fn parse_rfc3339_ms(text: &[u8]) -> Option<i64> {
+    let (seconds, nanos) = parts(text)?;
+    Some(seconds * 1000 + nanos / 1_000_000)
+}
+
+/// Seconds since the epoch and nanoseconds beyond them.
+fn parts(text: &[u8]) -> Option<(i64, i64)> {
     let year = digits(text.get(0..4)?)?;
     let month = digits(text.get(5..7)?)?;
     let day = digits(text.get(8..10)?)?;
@@ -51,8 +64,7 @@ pub fn parse_rfc3339(text: &[u8]) -> Option<i64> {
     };
     let seconds =
         days_from_civil(year, month, day) * DAY_S + hour * 3600 + minute * 60 + second - offset_s;
-    // In 128 bits, since the earliest times pass below the range before the fraction is added.
-    i64::try_from(i128::from(seconds) * 1_000_000_000 + i128::from(nanos)).ok()
+    Some((seconds, nanos))
 }
 
 /// Appends a time as RFC 3339 in UTC, its fraction without trailing zeros, as Go's

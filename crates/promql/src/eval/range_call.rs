@@ -27,6 +27,33 @@ pub(super) struct Window<'w> {
     pub(super) histograms: &'w [HistogramPoint],
 }
 
+/// A place among sorted times that moves forward with the steps.
+#[derive(Default)]
+struct Walk {
+    place: usize,
+    /// How far it moved last. With regular samples and steps it moves as far each time.
+    stride: usize,
+}
+
+impl Walk {
+    /// Moves to the first time that is later than this one.
+    fn beyond(&mut self, times: &[i64], time: i64) -> usize {
+        let mut to = self.place + self.stride;
+        let is_there = to > self.place
+            && times.get(to - 1).is_some_and(|before| *before <= time)
+            && times.get(to).is_none_or(|next| *next > time);
+        if !is_there {
+            to = self.place;
+            while to < times.len() && times[to] <= time {
+                to += 1;
+            }
+            self.stride = to - self.place;
+        }
+        self.place = to;
+        to
+    }
+}
+
 /// What a function gives of a window.
 pub(super) enum Outcome {
     Float(f64),
@@ -264,18 +291,12 @@ impl RangeCall<'_> {
         times: &[i64],
         mut each: impl FnMut(usize, i64, std::ops::Range<usize>),
     ) {
-        let (mut begin, mut end) = (0, 0);
+        let (mut begin, mut end) = (Walk::default(), Walk::default());
         let (back, ahead) = (self.range_ms + self.back_ms(), self.ahead_ms());
         for step in 0..evaluator.steps.count {
             let at = evaluator.looked(step, self.look);
-            let last = at.saturating_add(ahead);
-            let before = at.saturating_sub(back);
-            while end < times.len() && times[end] <= last {
-                end += 1;
-            }
-            while begin < end && times[begin] <= before {
-                begin += 1;
-            }
+            let end = end.beyond(times, at.saturating_add(ahead));
+            let begin = begin.beyond(&times[..end], at.saturating_sub(back));
             each(step, at, begin..end);
         }
     }

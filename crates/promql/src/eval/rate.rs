@@ -134,6 +134,33 @@ impl Shape {
     }
 }
 
+/// Where a counter starts anew: the places of values that are less than those before them.
+fn resets(values: &[f64]) -> Vec<usize> {
+    const RUN: usize = 64;
+    let mut resets = Vec::new();
+    let mut from = 0;
+    while from + 1 < values.len() {
+        let to = values.len().min(from + RUN + 1);
+        let (before, after) = (&values[from..to - 1], &values[from + 1..to]);
+        let falls = |(before, after): (&f64, &f64)| after < before;
+        // Without a way out of the loop, which is rarely taken, it takes several values at once.
+        if before
+            .iter()
+            .zip(after)
+            .fold(false, |any, pair| any | falls(pair))
+        {
+            let places = before.iter().zip(after).enumerate();
+            for (place, pair) in places {
+                if falls(pair) {
+                    resets.push(from + place + 1);
+                }
+            }
+        }
+        from = to - 1;
+    }
+    resets
+}
+
 /// Numbers without starts: each step takes the ends of its window and the resets inside.
 pub(super) fn over_steps(
     call: &RangeCall<'_>,
@@ -146,15 +173,11 @@ pub(super) fn over_steps(
     let is_counter = call.name != "delta";
     let seconds = (call.name == "rate").then(|| call.range_seconds());
     let per_second = |factor: f64| seconds.map_or(factor, |seconds| factor / seconds);
-    let mut resets: Vec<usize> = Vec::new();
-    if is_counter {
-        let pairs = values.windows(2).enumerate();
-        resets.extend(
-            pairs
-                .filter(|(_, p)| p[1] < p[0])
-                .map(|(index, _)| index + 1),
-        );
-    }
+    let resets = if is_counter {
+        resets(values)
+    } else {
+        Vec::new()
+    };
     let mut next_reset = 0;
     // With regular samples and steps the windows of a series look all the same.
     let mut known: Option<(Shape, Extrapolation, f64)> = None;
