@@ -8,6 +8,7 @@
 pub mod calendar;
 pub mod delivery;
 pub mod float_histogram;
+mod glob;
 pub mod histogram;
 pub mod labels;
 pub mod logs;

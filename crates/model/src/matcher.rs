@@ -8,6 +8,7 @@ use std::fmt;
 use regex::Regex;
 use regex_syntax::hir::{Hir, HirKind};
 
+use crate::glob::Glob;
 use crate::{Labels, pattern};
 
 /// How a matcher compares.
@@ -59,6 +60,7 @@ enum Test {
     Prefix(String),
     Anything,
     Something,
+    Glob(Glob),
     Regex(Regex),
 }
 
@@ -119,6 +121,7 @@ impl Matcher {
             Test::Prefix(prefix) => value.starts_with(prefix.as_str()),
             Test::Anything => true,
             Test::Something => !value.is_empty(),
+            Test::Glob(glob) => glob.matches(value),
             Test::Regex(regex) => regex.is_match(value),
         };
         positive == matches!(self.op, MatchOp::Equal | MatchOp::Regex)
@@ -181,27 +184,35 @@ fn compile(value: &str) -> Result<Test, MatcherError> {
         ".+" => return Ok(Test::Something),
         _ => {}
     }
-    let regex = pattern::anchored(value).map_err(|e| MatcherError {
+    let failed = |error: &dyn fmt::Display| MatcherError {
         pattern: value.to_owned(),
-        // The crate's text shows the rewritten pattern over several lines; its last line says why.
-        reason: e
+        // The text shows the rewritten pattern over several lines; its last line says why.
+        reason: error
             .to_string()
             .lines()
             .last()
             .unwrap_or_default()
             .trim()
             .to_owned(),
-    })?;
-    let inner = &regex.as_str()["^(?s:".len()..regex.as_str().len() - ")$".len()];
-    let Ok(hir) = regex_syntax::ParserBuilder::new()
-        .dot_matches_new_line(true)
-        .build()
-        .parse(inner)
-    else {
-        return Ok(Test::Regex(regex));
     };
-    if let Some(set) = literals(&hir, LITERALS_MAX) {
-        return Ok(Test::Literals(set));
+    let pattern = pattern::translate(value).map_err(|e| failed(&e))?;
+    let hir = regex_syntax::ParserBuilder::new()
+        .dot_matches_new_line(true)
+        .nest_limit(pattern::NEST_MAX)
+        .build()
+        .parse(&pattern)
+        .map_err(|e| failed(&e))?;
+    if let Some(test) = without_engine(&hir) {
+        return Ok(test);
+    }
+    let regex = pattern::anchored(value).map_err(|e| failed(&e))?;
+    Ok(Test::Regex(regex))
+}
+
+/// A test that needs no regex engine, if there is one.
+fn without_engine(hir: &Hir) -> Option<Test> {
+    if let Some(set) = literals(hir, LITERALS_MAX) {
+        return Some(Test::Literals(set));
     }
     if let HirKind::Concat(parts) = hir.kind()
         && let [head, tail] = parts.as_slice()
@@ -209,9 +220,9 @@ fn compile(value: &str) -> Result<Test, MatcherError> {
         && is_anything(tail)
         && let Ok(prefix) = std::str::from_utf8(&literal.0)
     {
-        return Ok(Test::Prefix(prefix.to_owned()));
+        return Some(Test::Prefix(prefix.to_owned()));
     }
-    Ok(Test::Regex(regex))
+    Glob::of(hir).map(Test::Glob)
 }
 
 fn is_anything(hir: &Hir) -> bool {
@@ -312,6 +323,8 @@ mod tests {
     fn a_bad_expression_is_named() {
         let error = Matcher::new(MatchOp::Regex, "a", "x(").unwrap_err();
         assert!(error.to_string().contains("x("), "{error}");
+        // It is not made whole by what stands around it for the engine.
+        assert!(Matcher::new(MatchOp::Regex, "a", "x)(y").is_err());
     }
 
     proptest! {

@@ -12,6 +12,9 @@ pub const PATTERN_BYTES_MAX: usize = 64 << 10;
 /// Largest compiled program, in bytes.
 pub const PROGRAM_BYTES_MAX: usize = 16 << 20;
 
+/// Depth of groups in a pattern at most.
+pub(crate) const NEST_MAX: u32 = 256;
+
 /// Compiles a pattern that must match the whole text (label matchers). `.` matches newlines.
 pub fn anchored(pattern: &str) -> Result<Regex, regex::Error> {
     build(&format!("^(?s:{})$", translate(pattern)?))
@@ -32,11 +35,11 @@ pub fn again(compiled: &str) -> Result<Regex, regex::Error> {
 fn build(pattern: &str) -> Result<Regex, regex::Error> {
     RegexBuilder::new(pattern)
         .size_limit(PROGRAM_BYTES_MAX)
-        .nest_limit(256)
+        .nest_limit(NEST_MAX)
         .build()
 }
 
-fn translate(pattern: &str) -> Result<String, regex::Error> {
+pub(crate) fn translate(pattern: &str) -> Result<String, regex::Error> {
     if pattern.len() > PATTERN_BYTES_MAX {
         return Err(regex::Error::CompiledTooBig(PATTERN_BYTES_MAX));
     }

@@ -80,7 +80,7 @@ struct Cursor {
 
 /// Below so many samples it is not worth it to read on several threads. Those that share pages
 /// with them count little: often they are decoded already.
-const SPLIT_SAMPLES: usize = 64 << 10;
+const SPLIT_SAMPLES: usize = 128 << 10;
 /// Series that stay together when they are shared out: neighbours have pages in one group.
 const SPLIT_SERIES: usize = 32;
 
