@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use kittiwake_model::{
-    Amount, Apart, Count, Direction, Entry, EntryBatch, FieldTest, Labels, LogStore, MatchOp,
-    QueryContext, Scan, TimeRange, is_stale_nan, stale_nan,
+    Amount, Apart, Count, CountCursor, Direction, Entry, EntryBatch, EntryCursor, FieldTest,
+    Labels, LogStore, MatchOp, QueryContext, Scan, TimeRange, is_stale_nan, stale_nan,
+    threads_per_query,
 };
 use kittiwake_vector::{CompensatedSum, Grouping, Series, quantile};
 
@@ -253,14 +254,12 @@ pub(crate) fn over_time(
     Ok(found)
 }
 
-/// Calls `each` with all lines that a store finds.
+/// Calls `each` with all lines of a cursor.
 fn read(
-    scan: &Scan,
-    store: &dyn LogStore,
+    cursor: &mut dyn EntryCursor,
     context: &QueryContext,
     mut each: impl FnMut(&Labels, &Entry) -> Result<(), EvalError>,
 ) -> Result<(), EvalError> {
-    let mut cursor = store.scan(scan, context)?;
     let mut batch = EntryBatch::default();
     while cursor.next_batch(&mut batch)? {
         context.count_samples(batch.len() as u64)?;
@@ -287,7 +286,8 @@ fn samples(
 ) -> Result<HashMap<Labels, Samples>, EvalError> {
     let mut series: HashMap<Labels, Samples> = HashMap::new();
     let mut held = 0;
-    read(scan, store, context, |stream, entry| {
+    let mut cursor = store.scan(scan, context)?;
+    read(cursor.as_mut(), context, |stream, entry| {
         if let Some((labels, value)) = extractor.sample(stream, entry) {
             let samples = series.entry(labels).or_default();
             samples.push((entry.time_ns, value));
@@ -315,7 +315,6 @@ fn amounts(
     if test.is_none() && !extractor.pipeline.is_empty() {
         return by_lines(extractor, &scan, windows, store, context);
     }
-    let mut series: HashMap<Labels, Slots> = HashMap::new();
     let count = Count {
         scan,
         test: test.clone().map(|test| test as Arc<dyn FieldTest>),
@@ -329,35 +328,85 @@ fn amounts(
     let Some(mut cursor) = store.count(&count, context)? else {
         return by_lines(extractor, &count.scan, windows, store, context);
     };
-    let mut counted = Vec::new();
-    while cursor.next_counts(&mut counted)? {
-        for one in counted.drain(..) {
-            // Its labels are those of any of its lines.
-            let labels = if test.is_some() {
-                Labels::empty()
-            } else {
-                let line = Entry {
-                    time_ns: 0,
-                    line: String::new(),
-                    metadata: one.metadata,
+    let has_test = test.is_some();
+    let add_up = |cursor: &mut dyn CountCursor| {
+        let mut series: HashMap<Labels, Slots> = HashMap::new();
+        let mut counted = Vec::new();
+        while cursor.next_counts(&mut counted)? {
+            for one in counted.drain(..) {
+                // Its labels are those of any of its lines.
+                let labels = if has_test {
+                    Labels::empty()
+                } else {
+                    let line = Entry {
+                        time_ns: 0,
+                        line: String::new(),
+                        metadata: one.metadata,
+                    };
+                    match extractor.sample(&one.stream, &line) {
+                        Some((labels, _)) => labels,
+                        None => continue,
+                    }
                 };
-                match extractor.sample(&one.stream, &line) {
-                    Some((labels, _)) => labels,
-                    None => continue,
-                }
-            };
-            let slots = series.entry(labels).or_default();
-            for (slot, amount) in one.slots {
-                *slots.entry(slot).or_default() += amount;
+                add_slots(&mut series, labels, one.slots);
             }
+            check_series(series.len())?;
         }
-        check_series(series.len())?;
-    }
+        Ok(series)
+    };
+    let shares = cursor.split(threads_per_query());
+    let series = if shares.is_empty() {
+        add_up(cursor.as_mut())?
+    } else {
+        let add_up = |mut share: Box<dyn CountCursor>| add_up(share.as_mut());
+        merged(on_threads(shares, add_up)?)?
+    };
     if test.is_some_and(|test| test.has_error()) {
         // Labels tell of errors, so there are several series.
         return by_lines(extractor, &count.scan, windows, store, context);
     }
     Ok(series)
+}
+
+/// Does a share of the work on each of several threads, this one among them.
+fn on_threads<C: Send, T: Send>(
+    shares: Vec<C>,
+    work: impl Fn(C) -> Result<T, EvalError> + Sync,
+) -> Result<Vec<T>, EvalError> {
+    let mut shares = shares.into_iter();
+    let Some(first) = shares.next() else {
+        return Ok(Vec::new());
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = shares.map(|share| scope.spawn(|| work(share))).collect();
+        let mut done = vec![work(first)?];
+        for worker in workers {
+            let failed = |_| EvalError::Execution("the query failed unexpectedly".to_owned());
+            done.push(worker.join().map_err(failed)??);
+        }
+        Ok(done)
+    })
+}
+
+/// The sums of all threads.
+fn merged(all: Vec<HashMap<Labels, Slots>>) -> Result<HashMap<Labels, Slots>, EvalError> {
+    let mut series: HashMap<Labels, Slots> = HashMap::new();
+    for (labels, slots) in all.into_iter().flatten() {
+        add_slots(&mut series, labels, slots);
+    }
+    check_series(series.len())?;
+    Ok(series)
+}
+
+fn add_slots(
+    series: &mut HashMap<Labels, Slots>,
+    labels: Labels,
+    slots: impl IntoIterator<Item = (usize, u64)>,
+) {
+    let into = series.entry(labels).or_default();
+    for (slot, amount) in slots {
+        *into.entry(slot).or_default() += amount;
+    }
 }
 
 fn by_lines(
@@ -367,17 +416,24 @@ fn by_lines(
     store: &dyn LogStore,
     context: &QueryContext,
 ) -> Result<HashMap<Labels, Slots>, EvalError> {
-    let mut series: HashMap<Labels, Slots> = HashMap::new();
-    read(scan, store, context, |stream, entry| {
-        if let Some(slot) = windows.slot(entry.time_ns)
-            && let Some((labels, value)) = extractor.sample(stream, entry)
-        {
-            let slots = series.entry(labels).or_default();
-            *slots.entry(slot).or_default() += value as u64;
-        }
-        check_series(series.len())
-    })?;
-    Ok(series)
+    let add_up = |cursor: &mut dyn EntryCursor| {
+        let mut series: HashMap<Labels, Slots> = HashMap::new();
+        read(cursor, context, |stream, entry| {
+            if let Some(slot) = windows.slot(entry.time_ns)
+                && let Some((labels, value)) = extractor.sample(stream, entry)
+            {
+                add_slots(&mut series, labels, [(slot, value as u64)]);
+            }
+            check_series(series.len())
+        })?;
+        Ok(series)
+    };
+    let mut cursor = store.scan(scan, context)?;
+    let shares = cursor.split(threads_per_query())?;
+    if shares.is_empty() {
+        return add_up(cursor.as_mut());
+    }
+    merged(on_threads(shares, |mut share| add_up(share.as_mut()))?)
 }
 
 /// The ends of all windows cut time into slots, and a window is some slots in a row.

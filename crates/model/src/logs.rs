@@ -268,12 +268,25 @@ pub struct Counted {
 pub trait CountCursor: Send {
     /// Replaces `into` by the next amounts; `false` at the end.
     fn next_counts(&mut self, into: &mut Vec<Counted>) -> Result<bool, StoreError>;
+
+    /// Cursors, so many at most, that share what is still to come, each taking the next piece
+    /// when it has done one. Empty where that is not worth it: then this one goes on.
+    fn split(&mut self, _parts: usize) -> Vec<Box<dyn CountCursor>> {
+        Vec::new()
+    }
 }
 
 /// Walks the answer of a scan.
 pub trait EntryCursor: Send {
     /// Replaces `into` by the next entries; `false` at the end.
     fn next_batch(&mut self, into: &mut EntryBatch) -> Result<bool, StoreError>;
+
+    /// Of a scan without order or limit: cursors, so many at most, that share what is still to
+    /// come, each taking the next piece when it has done one. Empty where that is not worth it:
+    /// then this one goes on.
+    fn split(&mut self, _parts: usize) -> Result<Vec<Box<dyn EntryCursor>>, StoreError> {
+        Ok(Vec::new())
+    }
 }
 
 /// Follows what arrives from now on.

@@ -198,3 +198,7 @@ impl QueryContext {
         self.used.samples.load(Ordering::Relaxed)
     }
 }
+/// Threads that one query works on at most.
+pub fn threads_per_query() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get().min(8))
+}

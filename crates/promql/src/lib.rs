@@ -16,7 +16,7 @@ pub mod text;
 
 use std::sync::Arc;
 
-use kittiwake_model::{FloatHistogram, Labels, MetricsStore, QueryContext};
+use kittiwake_model::{FloatHistogram, Labels, MetricsStore, QueryContext, threads_per_query};
 
 pub use annotations::Annotations;
 pub use ast::{Expr, ValueType};
@@ -49,7 +49,7 @@ impl Default for Options {
             subquery_step_ms: 60_000,
             delays_name_removal: false,
             has_type_labels: false,
-            threads_max: std::thread::available_parallelism().map_or(1, |n| n.get().min(8)),
+            threads_max: threads_per_query(),
         }
     }
 }

@@ -4,40 +4,78 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use kittiwake_model::{
     Amount, Apart, Count, CountCursor, Counted, FieldTest, Labels, StoreError, matcher,
 };
 
-use super::Pinned;
 use super::field;
 use super::plan::{PartPlan, Plan, failed};
+use super::{Pinned, SPLIT_ROWS};
 use crate::head::Generation;
 use crate::part::{Block, Metadata};
 use crate::store::Placed;
 
-pub(super) struct Cursor {
+/// What is counted, and what of it is still to come; shared by cursors on several threads.
+pub(super) struct Cursor(Arc<Shared>);
+
+struct Shared {
     plan: Plan,
     test: Option<Arc<dyn FieldTest>>,
     edges: Vec<i64>,
     amount: Amount,
     apart: Apart,
+    rest: Mutex<Rest>,
+}
+
+/// What no cursor has taken yet.
+struct Rest {
     parts: VecDeque<Placed>,
-    /// The part at work and its blocks still to come.
-    current: Option<(PartPlan, usize)>,
+    /// The part at work and its next block.
+    current: Option<(Arc<PartPlan>, usize)>,
     generations: VecDeque<Arc<Generation>>,
+}
+
+enum Piece {
+    Block(Arc<PartPlan>, usize),
+    Generation(Arc<Generation>),
 }
 
 impl Cursor {
     pub(super) fn new(count: &Count, plan: Plan, pinned: Pinned) -> Self {
-        Self {
+        Self(Arc::new(Shared {
             plan,
             test: count.test.clone(),
             edges: count.edges.clone(),
             amount: count.amount,
             apart: count.apart.clone(),
-            parts: pinned.parts.into(),
-            current: None,
-            generations: pinned.generations.into(),
+            rest: Mutex::new(Rest {
+                parts: pinned.parts.into(),
+                current: None,
+                generations: pinned.generations.into(),
+            }),
+        }))
+    }
+}
+
+impl Shared {
+    /// Takes the next piece of work. The index of a part is asked when its turn comes, and by
+    /// one for all.
+    fn next(&self) -> Result<Option<Piece>, StoreError> {
+        let mut rest = self.rest.lock();
+        loop {
+            if let Some((plan, next)) = rest.current.take() {
+                if let Some((block, _)) = plan.blocks.get(next) {
+                    let piece = Piece::Block(Arc::clone(&plan), *block);
+                    rest.current = Some((plan, next + 1));
+                    return Ok(Some(piece));
+                }
+            } else if let Some(part) = rest.parts.pop_front() {
+                rest.current = Some((Arc::new(self.plan.part(&part)?), 0));
+            } else {
+                return Ok(rest.generations.pop_front().map(Piece::Generation));
+            }
         }
     }
 
@@ -236,19 +274,25 @@ impl CountCursor for Cursor {
     fn next_counts(&mut self, into: &mut Vec<Counted>) -> Result<bool, StoreError> {
         into.clear();
         while into.is_empty() {
-            if let Some((plan, next)) = self.current.take() {
-                if let Some((block, _)) = plan.blocks.get(next) {
-                    self.block(&plan, &plan.part.blocks[*block], into)?;
-                    self.current = Some((plan, next + 1));
+            match self.0.next()? {
+                Some(Piece::Block(plan, block)) => {
+                    self.0.block(&plan, &plan.part.blocks[block], into)?;
                 }
-            } else if let Some(part) = self.parts.pop_front() {
-                self.current = Some((self.plan.part(&part)?, 0));
-            } else if let Some(generation) = self.generations.pop_front() {
-                self.generation(&generation, into)?;
-            } else {
-                return Ok(false);
+                Some(Piece::Generation(generation)) => self.0.generation(&generation, into)?,
+                None => return Ok(false),
             }
         }
         Ok(true)
+    }
+
+    fn split(&mut self, parts: usize) -> Vec<Box<dyn CountCursor>> {
+        let rows: u64 = self.0.rest.lock().parts.iter().map(|p| p.meta.rows).sum();
+        // What is told from columns of times alone is done before a thread has begun.
+        let is_light = self.0.test.is_none() && !self.0.plan.reads_text();
+        if parts < 2 || is_light || rows < SPLIT_ROWS {
+            return Vec::new();
+        }
+        let cursor = |_| Box::new(Self(Arc::clone(&self.0))) as Box<_>;
+        (0..parts).map(cursor).collect()
     }
 }

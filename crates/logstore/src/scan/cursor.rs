@@ -4,14 +4,16 @@
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{self, AtomicUsize};
 
 use kittiwake_model::{
     Direction, Entry, EntryBatch, EntryCursor, EntryId, Labels, Scan, StoreError, TimeRange,
-    matcher,
+    matcher, threads_per_query,
 };
+use parking_lot::Mutex;
 
-use super::Pinned;
-use super::plan::{PartPlan, Plan, failed};
+use super::plan::{Found, PartPlan, Plan, failed};
+use super::{Pinned, SPLIT_ROWS};
 use crate::block::{Reader, Rows};
 use crate::head::Generation;
 use crate::part::{Metadata, Part, Text};
@@ -21,6 +23,9 @@ use crate::store::Placed;
 const BATCH_LEN: usize = 1024;
 /// Entries that a source makes ready at first; each time after that it is eight times more.
 const CHUNK_LEN: usize = 256;
+
+/// Blocks that are looked into at once at most, before it is known that they are needed.
+const AHEAD_MAX: usize = 32;
 
 /// What is not open yet.
 enum Later {
@@ -109,7 +114,7 @@ impl PartialOrd for Next {
 }
 
 pub(super) struct Cursor {
-    plan: Plan,
+    plan: Arc<Plan>,
     direction: Direction,
     ordered: bool,
     after: Option<EntryId>,
@@ -117,7 +122,12 @@ pub(super) struct Cursor {
     needs_metadata: bool,
     /// Entries still to come at most.
     left: usize,
-    pending: BinaryHeap<Pending>,
+    /// Shared by cursors on several threads.
+    pending: Arc<Mutex<BinaryHeap<Pending>>>,
+    /// Blocks that are looked into at once.
+    ahead: usize,
+    /// Lines of the parts in it at first.
+    rows: u64,
     sources: Vec<Option<Source>>,
     heap: BinaryHeap<Next>,
 }
@@ -125,7 +135,7 @@ pub(super) struct Cursor {
 impl Cursor {
     pub(super) fn new(scan: &Scan, plan: Plan, pinned: Pinned) -> Result<Self, StoreError> {
         let mut cursor = Self {
-            plan,
+            plan: Arc::new(plan),
             direction: scan.direction,
             ordered: scan.ordered,
             after: scan.after,
@@ -135,7 +145,9 @@ impl Cursor {
                 0 => usize::MAX,
                 limit => limit,
             },
-            pending: BinaryHeap::new(),
+            pending: Arc::default(),
+            ahead: 1,
+            rows: pinned.parts.iter().map(|p| p.meta.rows).sum(),
             sources: Vec::new(),
             heap: BinaryHeap::new(),
         };
@@ -153,8 +165,8 @@ impl Cursor {
         Ok(cursor)
     }
 
-    fn push_later(&mut self, range: TimeRange, later: Later) {
-        self.pending.push(Pending {
+    fn push_later(&self, range: TimeRange, later: Later) {
+        self.pending.lock().push(Pending {
             range,
             direction: self.direction,
             later,
@@ -207,24 +219,57 @@ impl Cursor {
         Ok(order)
     }
 
-    /// Asks the index of a part, or opens a block.
-    fn open_later(&mut self, later: Later) -> Result<(), StoreError> {
-        match later {
-            Later::Part(part) => {
-                let plan = Arc::new(self.plan.part(&part)?);
-                for (block, range) in &plan.blocks {
-                    self.push_later(*range, Later::Block(Arc::clone(&plan), *block));
-                }
-                Ok(())
-            }
-            Later::Block(plan, block) => self.open_block(&plan, block),
+    /// Asks the index of a part.
+    fn open_part(&mut self, part: &Placed) -> Result<(), StoreError> {
+        let plan = Arc::new(self.plan.part(part)?);
+        for (block, range) in &plan.blocks {
+            self.push_later(*range, Later::Block(Arc::clone(&plan), *block));
         }
+        Ok(())
     }
 
-    fn open_block(&mut self, plan: &PartPlan, block: usize) -> Result<(), StoreError> {
+    /// Looks for the wanted rows of some blocks, on several threads when there are several.
+    fn find(&self, blocks: &[(Arc<PartPlan>, usize)]) -> Result<Vec<Found>, StoreError> {
+        let find = |(plan, block): &(Arc<PartPlan>, usize)| {
+            self.plan.context.check()?;
+            plan.find(&plan.part.blocks[*block], &self.plan)
+        };
+        let has_filters = blocks.iter().any(|(plan, _)| plan.has_filters());
+        let threads = threads_per_query().min(blocks.len());
+        if threads < 2 || !has_filters {
+            return blocks.iter().map(find).collect();
+        }
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut done = Vec::new();
+            while let at = next.fetch_add(1, atomic::Ordering::Relaxed)
+                && let Some(block) = blocks.get(at)
+            {
+                done.push((at, find(block)?));
+            }
+            Ok(done)
+        };
+        let mut found = std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+            let mut found = work()?;
+            for other in others {
+                let failed = |_| StoreError::Failed("a query failed unexpectedly".to_owned());
+                found.extend(other.join().map_err(failed)??);
+            }
+            Ok::<_, StoreError>(found)
+        })?;
+        found.sort_unstable_by_key(|(at, _)| *at);
+        Ok(found.into_iter().map(|(_, found)| found).collect())
+    }
+
+    fn open_block(
+        &mut self,
+        plan: &PartPlan,
+        block: usize,
+        found: Found,
+    ) -> Result<(), StoreError> {
         let part = &plan.part;
         let block = &part.blocks[block];
-        let found = plan.find(block, &self.plan)?;
         if found.rows.is_empty() {
             return Ok(());
         }
@@ -300,21 +345,40 @@ impl Cursor {
 
     /// Opens what can hold the next entry. Without an order, only when nothing is open.
     fn open_due(&mut self) -> Result<(), StoreError> {
-        while let Some(pending) = self.pending.peek() {
-            let is_due = self.heap.peek().is_none_or(|next| match self.direction {
-                _ if !self.ordered => false,
-                Direction::Forward => pending.range.start <= next.id.time_ns,
-                Direction::Backward => pending.range.end >= next.id.time_ns,
-            });
-            if !is_due {
-                break;
-            }
+        loop {
             self.plan.context.check()?;
-            if let Some(pending) = self.pending.pop() {
-                self.open_later(pending.later)?;
+            let mut blocks = Vec::new();
+            while blocks.len() < self.ahead
+                && let Some(pending) = self.take_due()
+            {
+                match pending.later {
+                    Later::Part(part) => self.open_part(&part)?,
+                    Later::Block(plan, block) => blocks.push((plan, block)),
+                }
+            }
+            if blocks.is_empty() {
+                return Ok(());
+            }
+            // What is found may end the scan, so it looks ahead only when it has gone on for long.
+            if self.ordered {
+                self.ahead = (self.ahead * 2).min(AHEAD_MAX);
+            }
+            let found = self.find(&blocks)?;
+            for ((plan, block), found) in blocks.into_iter().zip(found) {
+                self.open_block(&plan, block, found)?;
             }
         }
-        Ok(())
+    }
+
+    fn take_due(&self) -> Option<Pending> {
+        let mut all = self.pending.lock();
+        let pending = all.peek()?;
+        let is_due = self.heap.peek().is_none_or(|next| match self.direction {
+            _ if !self.ordered => false,
+            Direction::Forward => pending.range.start <= next.id.time_ns,
+            Direction::Backward => pending.range.end >= next.id.time_ns,
+        });
+        is_due.then(|| all.pop())?
     }
 }
 
@@ -415,5 +479,37 @@ impl EntryCursor for Cursor {
             self.push_next(next.source)?;
         }
         Ok(!into.is_empty())
+    }
+
+    fn split(&mut self, parts: usize) -> Result<Vec<Box<dyn EntryCursor>>, StoreError> {
+        if parts < 2 || self.ordered || self.left != usize::MAX || self.rows < SPLIT_ROWS {
+            return Ok(Vec::new());
+        }
+        // Who finds nothing to do leaves, so all blocks are there before anybody looks.
+        let placed = std::mem::take(&mut *self.pending.lock());
+        for pending in placed {
+            match pending.later {
+                Later::Part(part) => self.open_part(&part)?,
+                later @ Later::Block(..) => self.push_later(pending.range, later),
+            }
+        }
+        // What is open stays with the first.
+        let first = Self {
+            plan: Arc::clone(&self.plan),
+            pending: Arc::clone(&self.pending),
+            sources: std::mem::take(&mut self.sources),
+            heap: std::mem::take(&mut self.heap),
+            ..*self
+        };
+        let another = |_| Self {
+            plan: Arc::clone(&self.plan),
+            pending: Arc::clone(&self.pending),
+            sources: Vec::new(),
+            heap: BinaryHeap::new(),
+            ..*self
+        };
+        let others = (1..parts).map(another);
+        let all = std::iter::once(first).chain(others);
+        Ok(all.map(|cursor| Box::new(cursor) as Box<_>).collect())
     }
 }

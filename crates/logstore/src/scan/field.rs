@@ -22,7 +22,8 @@ pub(super) fn keep(
     // Where a line may have the label otherwise, its field is not what is tested.
     let mut by_line = Rows::none(block.rows);
     let labels = |stream: usize| &part.streams[stream].labels;
-    if block.has_metadata() {
+    let is_told = |name: &String| name == test.name() || name.starts_with("__");
+    if block.has_metadata() && part.metadata_names.iter().any(is_told) {
         by_line = found.rows.clone();
     } else {
         for (run, rows) in block.runs() {

@@ -19,6 +19,9 @@ use crate::store::{Placed, Store};
 
 use plan::Plan;
 
+/// Below so many rows it is not worth it to read on several threads.
+const SPLIT_ROWS: u64 = 32 << 10;
+
 /// What a scan sees: parts that overlap its range, oldest first, and all generations.
 struct Pinned {
     parts: Vec<Placed>,

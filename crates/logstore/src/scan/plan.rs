@@ -75,6 +75,11 @@ impl Plan {
         }
     }
 
+    /// Whether columns of texts are looked at to find the lines.
+    pub(super) fn reads_text(&self) -> bool {
+        !self.filters.is_empty() || !self.field_filters.is_empty()
+    }
+
     /// The blocks of a part that may have lines.
     pub(super) fn part(&self, placed: &Placed) -> Result<PartPlan, StoreError> {
         self.context.check()?;
