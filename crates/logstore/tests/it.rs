@@ -12,8 +12,8 @@ use kittiwake_env::{Clock, Fs, Rng, SeededRng, SimClock, SimFs};
 use kittiwake_logstore::{Batch, Options, Refusal, Store, WriteError};
 use kittiwake_model::delivery::{FrameNumber, Origin, Sender};
 use kittiwake_model::{
-    Amount, Apart, Count, Direction, EntryBatch, EntryId, Labels, LineFilter, LogStore, Matcher,
-    QueryContext, Scan, TimeRange,
+    Amount, Apart, Count, Direction, EntryBatch, EntryCursor, EntryId, Labels, LineFilter,
+    LogStore, Matcher, QueryContext, Scan, TimeRange,
 };
 
 const START_NS: i64 = 1_700_000_000_000_000_000;
@@ -335,6 +335,83 @@ fn large_and_small_streams_share_and_split_blocks() {
     scan.limit = 1;
     scan.direction = Direction::Backward;
     assert_eq!(read(&store, &scan)[0], before[before.len() - 1]);
+}
+
+#[test]
+fn shares_of_a_scan_and_of_a_count_are_the_whole() {
+    let mut bed = Bed::new(6);
+    let store = bed.open();
+    for round in 0..12 {
+        let mut batch = Batch::new();
+        for number in 0..20 {
+            batch.start(stream(number));
+            for line in 0..200 {
+                let time_ns = START_NS + round * 1_000_000_000 + line * 1_000;
+                batch.line(time_ns, &format!("of {number} in {round}: {line}"), None);
+            }
+        }
+        store.write(&batch, None).unwrap();
+        // The last one stays in the head.
+        if round < 11 {
+            store.flush().unwrap();
+        }
+    }
+    let context = QueryContext::default();
+    let mut scan = scan_all();
+    scan.filters = vec![LineFilter::Contains(vec!["7".to_owned()])];
+    let whole = read(&store, &scan);
+    let want = (0..12 * 20 * 200).map(|n| (n / 4000, n / 200 % 20, n % 200));
+    let has = |(a, b, c): &(i32, i32, i32)| format!("{a} {b} {c}").contains('7');
+    assert_eq!(whole.len(), want.filter(has).count());
+
+    scan.ordered = false;
+    let mut cursor = store.scan(&scan, &context).unwrap();
+    let shares = cursor.split(3).unwrap();
+    assert_eq!(shares.len(), 3);
+    let drain = |mut share: Box<dyn EntryCursor>| {
+        let (mut ids, mut batch) = (Vec::new(), EntryBatch::default());
+        while share.next_batch(&mut batch).unwrap() {
+            ids.extend((0..batch.len()).map(|index| batch.id(index)));
+        }
+        ids
+    };
+    let mut ids: Vec<EntryId> = std::thread::scope(|scope| {
+        let drain = &drain;
+        let shares = shares
+            .into_iter()
+            .map(|share| scope.spawn(move || drain(share)));
+        let workers: Vec<_> = shares.collect();
+        workers
+            .into_iter()
+            .flat_map(|w| w.join().unwrap())
+            .collect()
+    });
+    ids.sort_unstable();
+    assert_eq!(ids, whole.iter().map(|r| r.id).collect::<Vec<_>>());
+
+    let count = Count {
+        scan,
+        test: None,
+        edges: vec![i64::MIN, START_NS + 5_000_000_000, i64::MAX],
+        amount: Amount::Lines,
+        apart: Apart::By(Vec::new()),
+    };
+    let mut cursor = store.count(&count, &context).unwrap().unwrap();
+    let shares = cursor.split(2);
+    assert_eq!(shares.len(), 2);
+    let (mut slots, mut counted) = ([0, 0], Vec::new());
+    for mut share in shares {
+        while share.next_counts(&mut counted).unwrap() {
+            for (slot, amount) in counted.iter().flat_map(|c| &c.slots) {
+                slots[*slot] += amount;
+            }
+        }
+    }
+    let early = whole
+        .iter()
+        .filter(|r| r.id.time_ns <= count.edges[1])
+        .count() as u64;
+    assert_eq!(slots, [early, whole.len() as u64 - early]);
 }
 
 #[test]
