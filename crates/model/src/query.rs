@@ -1,7 +1,7 @@
 //! What every query carries, whatever it asks: time range, deadline, cancel flag, limits.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 /// A range of time, both ends included. The unit is the port's: ms for metrics, ns for logs.
@@ -200,5 +200,7 @@ impl QueryContext {
 }
 /// Threads that one query works on at most.
 pub fn threads_per_query() -> usize {
-    std::thread::available_parallelism().map_or(1, |n| n.get().min(8))
+    // To ask the system means to read files.
+    static THREADS: OnceLock<usize> = OnceLock::new();
+    *THREADS.get_or_init(|| std::thread::available_parallelism().map_or(1, |n| n.get().min(8)))
 }

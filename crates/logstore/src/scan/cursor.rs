@@ -12,7 +12,7 @@ use kittiwake_model::{
 };
 use parking_lot::Mutex;
 
-use super::plan::{Found, PartPlan, Plan, failed};
+use super::plan::{PartPlan, Plan, failed};
 use super::{Pinned, SPLIT_ROWS};
 use crate::block::{Reader, Rows};
 use crate::head::Generation;
@@ -22,7 +22,7 @@ use crate::store::Placed;
 /// Entries of a batch.
 const BATCH_LEN: usize = 1024;
 /// Entries that a source makes ready at first; each time after that it is eight times more.
-const CHUNK_LEN: usize = 256;
+const CHUNK_LEN: usize = 32;
 
 /// Blocks that are looked into at once at most, before it is known that they are needed.
 const AHEAD_MAX: usize = 32;
@@ -113,66 +113,18 @@ impl PartialOrd for Next {
     }
 }
 
-pub(super) struct Cursor {
+/// What is asked for, and how it is to be given.
+#[derive(Clone)]
+struct Asked {
     plan: Arc<Plan>,
     direction: Direction,
     ordered: bool,
     after: Option<EntryId>,
     needs_line: bool,
     needs_metadata: bool,
-    /// Entries still to come at most.
-    left: usize,
-    /// Shared by cursors on several threads.
-    pending: Arc<Mutex<BinaryHeap<Pending>>>,
-    /// Blocks that are looked into at once.
-    ahead: usize,
-    /// Lines of the parts in it at first.
-    rows: u64,
-    sources: Vec<Option<Source>>,
-    heap: BinaryHeap<Next>,
 }
 
-impl Cursor {
-    pub(super) fn new(scan: &Scan, plan: Plan, pinned: Pinned) -> Result<Self, StoreError> {
-        let mut cursor = Self {
-            plan: Arc::new(plan),
-            direction: scan.direction,
-            ordered: scan.ordered,
-            after: scan.after,
-            needs_line: scan.needs_line,
-            needs_metadata: scan.needs_metadata,
-            left: match scan.limit {
-                0 => usize::MAX,
-                limit => limit,
-            },
-            pending: Arc::default(),
-            ahead: 1,
-            rows: pinned.parts.iter().map(|p| p.meta.rows).sum(),
-            sources: Vec::new(),
-            heap: BinaryHeap::new(),
-        };
-        if cursor.plan.range.is_empty() {
-            return Ok(cursor);
-        }
-        for placed in pinned.parts {
-            let range = TimeRange::new(placed.meta.start, placed.meta.end);
-            cursor.push_later(range, Later::Part(placed));
-        }
-        for generation in pinned.generations {
-            let order = cursor.head_order(&generation)?;
-            cursor.open(Of::Head(generation), order)?;
-        }
-        Ok(cursor)
-    }
-
-    fn push_later(&self, range: TimeRange, later: Later) {
-        self.pending.lock().push(Pending {
-            range,
-            direction: self.direction,
-            later,
-        });
-    }
-
+impl Asked {
     fn is_wanted(&self, id: EntryId) -> bool {
         self.plan.range.contains(id.time_ns)
             && self.after.is_none_or(|after| match self.direction {
@@ -219,59 +171,18 @@ impl Cursor {
         Ok(order)
     }
 
-    /// Asks the index of a part.
-    fn open_part(&mut self, part: &Placed) -> Result<(), StoreError> {
-        let plan = Arc::new(self.plan.part(part)?);
-        for (block, range) in &plan.blocks {
-            self.push_later(*range, Later::Block(Arc::clone(&plan), *block));
-        }
-        Ok(())
-    }
-
-    /// Looks for the wanted rows of some blocks, on several threads when there are several.
-    fn find(&self, blocks: &[(Arc<PartPlan>, usize)]) -> Result<Vec<Found>, StoreError> {
-        let find = |(plan, block): &(Arc<PartPlan>, usize)| {
-            self.plan.context.check()?;
-            plan.find(&plan.part.blocks[*block], &self.plan)
-        };
-        let has_filters = blocks.iter().any(|(plan, _)| plan.has_filters());
-        let threads = threads_per_query().min(blocks.len());
-        if threads < 2 || !has_filters {
-            return blocks.iter().map(find).collect();
-        }
-        let next = AtomicUsize::new(0);
-        let work = || {
-            let mut done = Vec::new();
-            while let at = next.fetch_add(1, atomic::Ordering::Relaxed)
-                && let Some(block) = blocks.get(at)
-            {
-                done.push((at, find(block)?));
-            }
-            Ok(done)
-        };
-        let mut found = std::thread::scope(|scope| {
-            let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-            let mut found = work()?;
-            for other in others {
-                let failed = |_| StoreError::Failed("a query failed unexpectedly".to_owned());
-                found.extend(other.join().map_err(failed)??);
-            }
-            Ok::<_, StoreError>(found)
-        })?;
-        found.sort_unstable_by_key(|(at, _)| *at);
-        Ok(found.into_iter().map(|(_, found)| found).collect())
-    }
-
-    fn open_block(
-        &mut self,
+    /// The wanted entries of a block, so many at most.
+    fn block(
+        &self,
         plan: &PartPlan,
         block: usize,
-        found: Found,
-    ) -> Result<(), StoreError> {
+        left: usize,
+    ) -> Result<Option<Source>, StoreError> {
         let part = &plan.part;
         let block = &part.blocks[block];
+        let found = plan.find(block, &self.plan)?;
         if found.rows.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let times = found.times.all().map_err(failed)?;
         let ordinals = part.ordinals(block).map_err(failed)?;
@@ -294,7 +205,7 @@ impl Cursor {
         }
         self.sort(&mut order);
         // Those beyond the limit cannot be in the answer: each before them would be first.
-        order.truncate(self.left);
+        order.truncate(left);
         if !plan.has_filters() {
             self.plan.context.count_lines(order.len() as u64)?;
         }
@@ -313,17 +224,130 @@ impl Cursor {
             text,
             metadata,
         };
-        self.open(of, order)
+        self.source(of, order).map(Some)
     }
 
-    fn open(&mut self, of: Of, order: Vec<(EntryId, Place)>) -> Result<(), StoreError> {
-        self.sources.push(Some(Source {
+    /// A source of which the first entries are ready.
+    fn source(&self, of: Of, order: Vec<(EntryId, Place)>) -> Result<Source, StoreError> {
+        let mut source = Source {
             of,
             rest: order.into(),
             ready: VecDeque::new(),
             chunk_len: CHUNK_LEN,
-        }));
-        self.push_next(self.sources.len() - 1)
+        };
+        source.make_ready(self)?;
+        Ok(source)
+    }
+}
+
+pub(super) struct Cursor {
+    asked: Asked,
+    /// Entries still to come at most.
+    left: usize,
+    /// Shared by cursors on several threads.
+    pending: Arc<Mutex<BinaryHeap<Pending>>>,
+    /// Blocks that are looked into at once.
+    ahead: usize,
+    /// Lines of the parts in it at first.
+    rows: u64,
+    sources: Vec<Option<Source>>,
+    heap: BinaryHeap<Next>,
+}
+
+impl Cursor {
+    pub(super) fn new(scan: &Scan, plan: Plan, pinned: Pinned) -> Result<Self, StoreError> {
+        let mut cursor = Self {
+            asked: Asked {
+                plan: Arc::new(plan),
+                direction: scan.direction,
+                ordered: scan.ordered,
+                after: scan.after,
+                needs_line: scan.needs_line,
+                needs_metadata: scan.needs_metadata,
+            },
+            left: match scan.limit {
+                0 => usize::MAX,
+                limit => limit,
+            },
+            pending: Arc::default(),
+            ahead: 1,
+            rows: pinned.parts.iter().map(|p| p.meta.rows).sum(),
+            sources: Vec::new(),
+            heap: BinaryHeap::new(),
+        };
+        if cursor.asked.plan.range.is_empty() {
+            return Ok(cursor);
+        }
+        for placed in pinned.parts {
+            let range = TimeRange::new(placed.meta.start, placed.meta.end);
+            cursor.push_later(range, Later::Part(placed));
+        }
+        for generation in pinned.generations {
+            let order = cursor.asked.head_order(&generation)?;
+            let source = cursor.asked.source(Of::Head(generation), order)?;
+            cursor.open(source);
+        }
+        Ok(cursor)
+    }
+
+    fn push_later(&self, range: TimeRange, later: Later) {
+        self.pending.lock().push(Pending {
+            range,
+            direction: self.asked.direction,
+            later,
+        });
+    }
+
+    /// Asks the index of a part.
+    fn open_part(&mut self, part: &Placed) -> Result<(), StoreError> {
+        let plan = Arc::new(self.asked.plan.part(part)?);
+        for (block, range) in &plan.blocks {
+            self.push_later(*range, Later::Block(Arc::clone(&plan), *block));
+        }
+        Ok(())
+    }
+
+    /// Opens some blocks, on several threads when there are several.
+    fn sources(
+        &self,
+        blocks: &[(Arc<PartPlan>, usize)],
+    ) -> Result<Vec<Option<Source>>, StoreError> {
+        let (asked, left) = (&self.asked, self.left);
+        let open = |(plan, block): &(Arc<PartPlan>, usize)| {
+            asked.plan.context.check()?;
+            asked.block(plan, *block, left)
+        };
+        let has_filters = blocks.iter().any(|(plan, _)| plan.has_filters());
+        let threads = threads_per_query().min(blocks.len());
+        if threads < 2 || !has_filters {
+            return blocks.iter().map(open).collect();
+        }
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut done = Vec::new();
+            while let at = next.fetch_add(1, atomic::Ordering::Relaxed)
+                && let Some(block) = blocks.get(at)
+            {
+                done.push((at, open(block)?));
+            }
+            Ok(done)
+        };
+        let mut opened = std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+            let mut opened = work()?;
+            for other in others {
+                let failed = |_| StoreError::Failed("a query failed unexpectedly".to_owned());
+                opened.extend(other.join().map_err(failed)??);
+            }
+            Ok::<_, StoreError>(opened)
+        })?;
+        opened.sort_unstable_by_key(|(at, _)| *at);
+        Ok(opened.into_iter().map(|(_, source)| source).collect())
+    }
+
+    fn open(&mut self, source: Source) {
+        self.sources.push(Some(source));
+        self.enter(self.sources.len() - 1);
     }
 
     /// Enters a source's next entry into the heap, or lets go of the source at its end.
@@ -331,22 +355,27 @@ impl Cursor {
         let Some(source) = self.sources.get_mut(index).and_then(Option::as_mut) else {
             return Ok(());
         };
-        source.make_ready(&self.plan, self.needs_line, self.needs_metadata)?;
-        match source.ready.front() {
+        source.make_ready(&self.asked)?;
+        self.enter(index);
+        Ok(())
+    }
+
+    fn enter(&mut self, index: usize) {
+        let source = self.sources.get_mut(index).and_then(Option::as_mut);
+        match source.and_then(|s| s.ready.front()) {
             Some((id, ..)) => self.heap.push(Next {
                 id: *id,
                 source: index,
-                direction: self.direction,
+                direction: self.asked.direction,
             }),
             None => self.sources[index] = None,
         }
-        Ok(())
     }
 
     /// Opens what can hold the next entry. Without an order, only when nothing is open.
     fn open_due(&mut self) -> Result<(), StoreError> {
         loop {
-            self.plan.context.check()?;
+            self.asked.plan.context.check()?;
             let mut blocks = Vec::new();
             while blocks.len() < self.ahead
                 && let Some(pending) = self.take_due()
@@ -360,12 +389,11 @@ impl Cursor {
                 return Ok(());
             }
             // What is found may end the scan, so it looks ahead only when it has gone on for long.
-            if self.ordered {
+            if self.asked.ordered {
                 self.ahead = (self.ahead * 2).min(AHEAD_MAX);
             }
-            let found = self.find(&blocks)?;
-            for ((plan, block), found) in blocks.into_iter().zip(found) {
-                self.open_block(&plan, block, found)?;
+            for source in self.sources(&blocks)?.into_iter().flatten() {
+                self.open(source);
             }
         }
     }
@@ -373,22 +401,26 @@ impl Cursor {
     fn take_due(&self) -> Option<Pending> {
         let mut all = self.pending.lock();
         let pending = all.peek()?;
-        let is_due = self.heap.peek().is_none_or(|next| match self.direction {
-            _ if !self.ordered => false,
-            Direction::Forward => pending.range.start <= next.id.time_ns,
-            Direction::Backward => pending.range.end >= next.id.time_ns,
-        });
+        let is_due = self
+            .heap
+            .peek()
+            .is_none_or(|next| match self.asked.direction {
+                _ if !self.asked.ordered => false,
+                Direction::Forward => pending.range.start <= next.id.time_ns,
+                Direction::Backward => pending.range.end >= next.id.time_ns,
+            });
         is_due.then(|| all.pop())?
     }
 }
 
 impl Source {
-    fn make_ready(
-        &mut self,
-        plan: &Plan,
-        needs_line: bool,
-        needs_metadata: bool,
-    ) -> Result<(), StoreError> {
+    fn make_ready(&mut self, asked: &Asked) -> Result<(), StoreError> {
+        let Asked {
+            plan,
+            needs_line,
+            needs_metadata,
+            ..
+        } = asked;
         while self.ready.is_empty() && !self.rest.is_empty() {
             let len = self.rest.len().min(self.chunk_len);
             self.chunk_len = self.chunk_len.saturating_mul(8);
@@ -427,8 +459,8 @@ impl Source {
                         if !plan.accepts(&stream.labels, metadata, text) {
                             continue;
                         }
-                        let line = if needs_line { text } else { "" };
-                        let metadata = metadata.filter(|_| needs_metadata).cloned();
+                        let line = if *needs_line { text } else { "" };
+                        let metadata = metadata.filter(|_| *needs_metadata).cloned();
                         let entry = Entry {
                             time_ns: id.time_ns,
                             line: line.to_owned(),
@@ -465,7 +497,7 @@ fn lines_of(
 impl EntryCursor for Cursor {
     fn next_batch(&mut self, into: &mut EntryBatch) -> Result<bool, StoreError> {
         into.clear();
-        self.plan.context.check()?;
+        self.asked.plan.context.check()?;
         while into.len() < BATCH_LEN && self.left > 0 {
             self.open_due()?;
             let Some(next) = self.heap.pop() else {
@@ -482,7 +514,7 @@ impl EntryCursor for Cursor {
     }
 
     fn split(&mut self, parts: usize) -> Result<Vec<Box<dyn EntryCursor>>, StoreError> {
-        if parts < 2 || self.ordered || self.left != usize::MAX || self.rows < SPLIT_ROWS {
+        if parts < 2 || self.asked.ordered || self.left != usize::MAX || self.rows < SPLIT_ROWS {
             return Ok(Vec::new());
         }
         // Who finds nothing to do leaves, so all blocks are there before anybody looks.
@@ -495,14 +527,14 @@ impl EntryCursor for Cursor {
         }
         // What is open stays with the first.
         let first = Self {
-            plan: Arc::clone(&self.plan),
+            asked: self.asked.clone(),
             pending: Arc::clone(&self.pending),
             sources: std::mem::take(&mut self.sources),
             heap: std::mem::take(&mut self.heap),
             ..*self
         };
         let another = |_| Self {
-            plan: Arc::clone(&self.plan),
+            asked: self.asked.clone(),
             pending: Arc::clone(&self.pending),
             sources: Vec::new(),
             heap: BinaryHeap::new(),
