@@ -32,7 +32,7 @@ pub use metrics::{
     Columns, Exemplar, Metadata, MetricsStore, STALE_NAN_BITS, Select, SelectHint, SeriesCursor,
     Thinned, is_stale_nan, stale_nan,
 };
-pub use query::{Cancel, QueryContext, StoreError, TimeRange, threads_per_query};
+pub use query::{Cancel, MemoryPool, QueryContext, StoreError, TimeRange, threads_per_query};
 pub use quote::quote;
 
 /// Milliseconds since the Unix epoch, UTC: the unit of metrics.

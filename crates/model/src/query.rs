@@ -74,6 +74,28 @@ pub enum StoreError {
     Failed(String),
 }
 
+/// Memory that all queries together may hold.
+#[derive(Debug)]
+pub struct MemoryPool {
+    bytes_max: u64,
+    bytes: AtomicU64,
+}
+
+impl MemoryPool {
+    /// A pool of so many bytes.
+    pub fn new(bytes_max: u64) -> Arc<Self> {
+        Arc::new(Self {
+            bytes_max,
+            bytes: AtomicU64::new(0),
+        })
+    }
+
+    /// Bytes that are held now.
+    pub fn held(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
 /// The bounds of one query, shared by all that works on it.
 #[derive(Debug, Clone)]
 pub struct QueryContext {
@@ -99,6 +121,16 @@ struct Used {
     lines: AtomicU64,
     memory_bytes: AtomicU64,
     memory_bytes_peak: AtomicU64,
+    pool: Option<Arc<MemoryPool>>,
+}
+
+impl Drop for Used {
+    fn drop(&mut self) {
+        if let Some(pool) = &self.pool {
+            let held = self.memory_bytes.load(Ordering::Relaxed);
+            pool.bytes.fetch_sub(held, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Default for QueryContext {
@@ -116,6 +148,17 @@ impl Default for QueryContext {
 }
 
 impl QueryContext {
+    /// The default bounds for a query that shares memory with others. What it holds at its end
+    /// is given back then.
+    pub fn sharing(pool: &Arc<MemoryPool>) -> Self {
+        let mut used = Used::default();
+        used.pool = Some(Arc::clone(pool));
+        Self {
+            used: Arc::new(used),
+            ..Self::default()
+        }
+    }
+
     /// Fails when the query was cancelled or its time is over. Cheap enough for each batch.
     pub fn check(&self) -> Result<(), StoreError> {
         if self.cancel.is_cancelled() {
@@ -169,10 +212,19 @@ impl QueryContext {
         self.used
             .memory_bytes_peak
             .fetch_max(used, Ordering::Relaxed);
+        let pool = self.used.pool.as_deref();
+        let all = pool.map_or(0, |p| p.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes);
         if self.memory_bytes_max > 0 && used > self.memory_bytes_max {
             return Err(StoreError::LimitExceeded(format!(
                 "query needs more than {} bytes of memory",
                 self.memory_bytes_max
+            )));
+        }
+        if let Some(pool) = pool.filter(|pool| all > pool.bytes_max) {
+            return Err(StoreError::LimitExceeded(format!(
+                "all queries together need more than {} bytes of memory; ask for less, or again \
+                 when others are done",
+                pool.bytes_max
             )));
         }
         Ok(())
@@ -180,12 +232,15 @@ impl QueryContext {
 
     /// Bytes are no longer held.
     pub fn release_memory(&self, bytes: u64) {
-        // More than was held is never released: sums can only be rounded to nothing.
+        // No more than is held is released.
         let release = |used: u64| Some(used.saturating_sub(bytes));
-        let _ = self
-            .used
-            .memory_bytes
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, release);
+        let before =
+            self.used
+                .memory_bytes
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, release);
+        if let (Some(pool), Ok(before)) = (&self.used.pool, before) {
+            pool.bytes.fetch_sub(bytes.min(before), Ordering::Relaxed);
+        }
     }
 
     /// Most bytes that were held at once.
@@ -203,4 +258,26 @@ pub fn threads_per_query() -> usize {
     // To ask the system means to read files.
     static THREADS: OnceLock<usize> = OnceLock::new();
     *THREADS.get_or_init(|| std::thread::available_parallelism().map_or(1, |n| n.get().min(8)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_share_memory_and_give_it_back() {
+        let pool = MemoryPool::new(100);
+        let (one, other) = (QueryContext::sharing(&pool), QueryContext::sharing(&pool));
+        one.hold_memory(70).unwrap();
+        let error = other.hold_memory(40).unwrap_err().to_string();
+        assert!(error.contains("all queries together"), "{error}");
+        one.release_memory(30);
+        assert_eq!(pool.held(), 80);
+        // What was refused is counted until its query ends.
+        drop(other);
+        assert_eq!(pool.held(), 40);
+        one.release_memory(1000);
+        drop(one);
+        assert_eq!(pool.held(), 0);
+    }
 }

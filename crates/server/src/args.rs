@@ -92,6 +92,15 @@ pub struct Args {
     )]
     pub query_samples: u64,
 
+    /// Memory that all queries together may hold
+    #[arg(
+        id = "query_memory",
+        long = "query.max-memory",
+        value_name = "SIZE",
+        default_value = "2GB"
+    )]
+    pub query_memory: String,
+
     /// How far back a query looks for a series' newest sample
     #[arg(
         long = "query.lookback-delta",
@@ -204,6 +213,7 @@ impl Args {
             ("query.max-concurrency", self.query_concurrency.to_string()),
             ("query.timeout", self.query_timeout.clone()),
             ("query.max-samples", self.query_samples.to_string()),
+            ("query.max-memory", self.query_memory.clone()),
             ("query.lookback-delta", self.lookback.clone()),
             ("no-collector", self.no_collector.to_string()),
             ("host-name", text(&self.host_name)),

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kittiwake_model::{Cancel, QueryContext};
+use kittiwake_model::{Cancel, MemoryPool, QueryContext};
 
 use crate::active_queries::ActiveQueries;
 use crate::fair_queue::{FairQueue, Full};
@@ -22,6 +22,8 @@ pub struct Limits {
     pub timeout: Duration,
     /// Samples that a query may load; 0 is no limit.
     pub samples_max: u64,
+    /// Memory of all queries together, in bytes.
+    pub memory_bytes_max: u64,
 }
 
 impl Default for Limits {
@@ -30,6 +32,7 @@ impl Default for Limits {
             running_max: 20,
             timeout: Duration::from_mins(2),
             samples_max: 50_000_000,
+            memory_bytes_max: 2 << 30,
         }
     }
 }
@@ -40,6 +43,7 @@ pub struct QueryPool {
     limits: Limits,
     active: Arc<ActiveQueries>,
     queue: Arc<FairQueue>,
+    memory: Arc<MemoryPool>,
 }
 
 /// Cancels a query when the request that asked for it is dropped.
@@ -58,6 +62,7 @@ impl QueryPool {
             limits,
             active: Arc::new(active),
             queue: FairQueue::new(limits.running_max, WAITING_MAX),
+            memory: MemoryPool::new(limits.memory_bytes_max),
         }
     }
 
@@ -91,7 +96,7 @@ impl QueryPool {
             Err(_) => return Err(kittiwake_model::StoreError::TimedOut.into()),
         };
         let cancel = Cancel::default();
-        let mut context = QueryContext::default();
+        let mut context = QueryContext::sharing(&self.memory);
         context.deadline = Some(deadline);
         context.cancel = cancel.clone();
         context.samples_max = self.limits.samples_max;

@@ -243,9 +243,23 @@ pub async fn query_range(
         )
         .map_err(eval_problem)?;
         let evaluated = Evaluated::new(started, begun);
+        hold_text(&answer, context)?;
         Ok(answered(answer, &query, limit, &stats, &evaluated))
     };
     run(&app, &params, evaluate).await
+}
+
+/// Bytes of a point in an answer, about.
+const POINT_BYTES: u64 = 32;
+
+/// Counts the text of an answer before it is made.
+fn hold_text(answer: &Answer, context: &QueryContext) -> Result<(), Problem> {
+    if let Value::Matrix(all) = &answer.value {
+        let points = |series: &MatrixSeries| series.floats.len() + 16 * series.histograms.len();
+        let points: usize = all.iter().map(points).sum();
+        context.hold_memory(points as u64 * POINT_BYTES)?;
+    }
+    Ok(())
 }
 
 /// A value as `{"resultType":...,"result":...}`.

@@ -144,6 +144,7 @@ async fn serve_on(args: &Args) -> Result<()> {
             running_max: args.query_concurrency,
             timeout,
             samples_max: args.query_samples,
+            memory_bytes_max: args.size("query.max-memory", &args.query_memory)?,
         },
         cors: cors.clone(),
         storage: storage.clone(),
