@@ -123,7 +123,7 @@ impl From<serde_saphyr::Error> for Located {
 }
 
 /// Reads a whole file of bounded size.
-pub(crate) fn read_file(file: &Path) -> Result<String, ConfigError> {
+pub fn read_file(file: &Path) -> Result<String, ConfigError> {
     use std::io::Read as _;
     let failed = |cause| ConfigError::Read {
         file: file.to_owned(),

@@ -19,23 +19,25 @@ pub mod relabel;
 mod scalar;
 pub mod scrape;
 pub mod secret;
+pub mod shape;
 mod shown;
 pub mod tls;
 pub mod web;
 
 pub use duration::{DurationError, format_duration, parse_duration};
-pub use error::{ConfigError, FILE_BYTES_MAX, Problem};
+pub use error::{ConfigError, FILE_BYTES_MAX, Problem, read_file};
 pub use file_sd::{TargetGroup, read_target_groups};
 pub use http_client::{Auth, HttpClient, TlsClient};
 pub use names::NameScheme;
 pub use otlp::{OtlpConfig, TranslationStrategy};
 pub use prometheus::PrometheusConfig;
 pub use relabel::{Action, RelabelConfig, RelabelError, apply};
-pub use scalar::parse_size;
+pub use scalar::{Interval, parse_size};
 pub use scrape::{
     DockerDiscovery, Escaping, FileDiscovery, Formats, Limits, ScrapeConfig, ScrapeProtocol,
 };
 pub use secret::{Secret, SecretSource};
+pub use shape::{Shape, first_document};
 pub use shown::{job_without_secrets, without_secrets};
 pub use tls::TlsVersion;
 pub use web::{Role, TlsServer, Token, WebConfig};

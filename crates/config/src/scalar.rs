@@ -9,7 +9,7 @@ use crate::duration::parse_duration;
 
 /// A duration as a field of a file.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Interval(pub Duration);
+pub struct Interval(pub Duration);
 
 impl<'de> Deserialize<'de> for Interval {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -26,6 +26,12 @@ pub fn unanchored(pattern: &str) -> Result<Regex, regex::Error> {
     build(&format!("(?s:{})", translate(pattern)?))
 }
 
+/// Compiles a pattern that may match anywhere. `.` matches no newline, as in Go where nothing
+/// else is said (functions of templates).
+pub fn unanchored_go(pattern: &str) -> Result<Regex, regex::Error> {
+    build(&translate(pattern)?)
+}
+
 /// Compiles once more what one of the others compiled, from the text that it has then
 /// ([`Regex::as_str`]), within the same bounds.
 pub fn again(compiled: &str) -> Result<Regex, regex::Error> {
