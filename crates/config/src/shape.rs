@@ -7,7 +7,10 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 
-use crate::error::{Located, Problem};
+use crate::error::Problem;
+
+/// Unknown fields that are named.
+const UNKNOWN_MAX: usize = 10;
 
 /// What a value may hold.
 #[derive(Debug, Clone, Copy)]
@@ -23,39 +26,49 @@ pub enum Shape {
 }
 
 impl Shape {
-    /// Finds the first field of a text of YAML that is not known. What is no YAML at all, or of
+    /// Finds the fields of a text of YAML that are not known. What is no YAML at all, or of
     /// another kind than wanted, is left to who reads the values.
     pub fn check(&self, text: &str) -> Result<(), Problem> {
-        match serde_saphyr::from_str::<Node>(text) {
-            Ok(node) => self.walk(&node).map_err(|located| located.problem),
-            Err(_) => Ok(()),
+        let mut unknown = Vec::new();
+        if let Ok(node) = serde_saphyr::from_str::<Node>(text) {
+            self.walk(&node, &mut unknown);
         }
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let lines = unknown.join("\n");
+        Err(Problem::Yaml(format!("yaml: unmarshal errors:\n{lines}")))
     }
 
-    fn walk(&self, node: &Node) -> Result<(), Located> {
+    fn walk(&self, node: &Node, unknown: &mut Vec<String>) {
         match (self, node) {
-            (Self::List(of), Node::List(items)) => items.iter().try_for_each(|item| of.walk(item)),
+            (Self::List(of), Node::List(items)) => {
+                for item in items {
+                    of.walk(item, unknown);
+                }
+            }
             (Self::MapOf(of), Node::Map(fields)) => {
-                fields.iter().try_for_each(|(_, value)| of.walk(value))
+                for (_, value) in fields {
+                    of.walk(value, unknown);
+                }
             }
             (Self::Fields(name, known), Node::Map(fields)) => {
                 for (key, value) in fields {
                     let found = known.iter().find(|(field, _)| *field == key.value);
-                    let Some((_, shape)) = found else {
+                    if let Some((_, shape)) = found {
+                        shape.walk(value, unknown);
+                    } else if unknown.len() < UNKNOWN_MAX {
                         let line = key.referenced.line();
                         let known: Vec<&str> = known.iter().map(|(field, _)| *field).collect();
-                        let problem = Problem::Yaml(format!(
-                            "line {line}: field {} not found in type {name}; known are {}",
+                        unknown.push(format!(
+                            "  line {line}: field {} not found in type {name}; known are {}",
                             key.value,
                             known.join(", ")
                         ));
-                        return Err(Located::new(line, problem));
-                    };
-                    shape.walk(value)?;
+                    }
                 }
-                Ok(())
             }
-            _ => Ok(()),
+            _ => {}
         }
     }
 }
@@ -173,7 +186,7 @@ mod tests {
         let text = error.to_string();
         assert_eq!(
             text,
-            "line 3: field b not found in type t.Item; known are a, l"
+            "yaml: unmarshal errors:\n  line 3: field b not found in type t.Item; known are a, l"
         );
         assert!(FILE.check("items: {").is_ok());
         assert!(FILE.check("x: &x {a: 1}\nitems: [*x]\n").is_err());

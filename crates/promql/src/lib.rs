@@ -10,6 +10,7 @@ mod dates;
 mod error;
 mod eval;
 mod functions;
+pub mod notation;
 mod parser;
 mod printer;
 pub mod text;

@@ -277,7 +277,7 @@ impl Functions for RuleFunctions<'_> {
             "humanizePercentage" => Value::text(humanize_percentage(number()?)),
             "humanizeTimestamp" => Value::text(humanize_timestamp(number()?)?),
             "toTime" => time(number()?)?,
-            "toDuration" => Value::text(go_duration(number()?)),
+            "toDuration" => Value::text(go_duration((number()? * 1e9) as i64)),
             "now" => Value::Float(self.time_ms as f64 / 1000.0),
             "pathPrefix" => Value::text(self.path_prefix()),
             "externalURL" => Value::text(self.external_url),

@@ -113,9 +113,8 @@ pub(crate) fn humanize_timestamp(seconds: f64) -> Result<String, String> {
     Ok(time(seconds)?.to_string())
 }
 
-/// A duration as Go writes it: `1h0m0.5s`.
-pub(crate) fn go_duration(seconds: f64) -> String {
-    let ns = (seconds * 1e9) as i64;
+/// A duration in ns as Go writes it: `1h0m0.5s`.
+pub fn go_duration(ns: i64) -> String {
     if ns == 0 {
         return "0s".to_owned();
     }
@@ -187,8 +186,8 @@ mod tests {
             "2015-06-23 13:19:44.128 +0000 UTC"
         );
         assert!(humanize_timestamp(1e11).is_err());
-        assert_eq!(go_duration(3600.5), "1h0m0.5s");
-        assert_eq!(go_duration(0.0015), "1.5ms");
-        assert_eq!(go_duration(-75.0), "-1m15s");
+        assert_eq!(go_duration(3_600_500_000_000), "1h0m0.5s");
+        assert_eq!(go_duration(1_500_000), "1.5ms");
+        assert_eq!(go_duration(-75_000_000_000), "-1m15s");
     }
 }

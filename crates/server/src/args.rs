@@ -10,8 +10,10 @@ use clap::{Parser, Subcommand};
 use kittiwake_collector::logging;
 use kittiwake_config::{parse_duration, parse_size};
 
+use crate::check_command::CheckCommand;
 use crate::logs_command::LogsCommand;
 use crate::retention::Retention;
+use crate::test_command::TestCommand;
 use crate::tsdb_command::TsdbCommand;
 
 /// Metrics and logs of every container on every host.
@@ -147,6 +149,12 @@ pub struct Args {
 pub enum Command {
     /// Ask the server at --web.listen-address whether it is healthy; for container health checks
     Health,
+    /// Check files before a server reads them
+    #[command(subcommand)]
+    Check(CheckCommand),
+    /// Test rules
+    #[command(subcommand)]
+    Test(TestCommand),
     /// Work on the metrics store of a server that is stopped
     #[command(subcommand)]
     Tsdb(TsdbCommand),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use kittiwake_collector::logging;
 use kittiwake_server::args::{Args, Command};
-use kittiwake_server::{logs_command, run, tsdb_command};
+use kittiwake_server::{check_command, logs_command, run, test_command, tsdb_command};
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -13,13 +13,15 @@ fn main() -> ExitCode {
         logging::init(args.log_level, args.log_format);
     }
     let done = match &args.command {
-        Some(Command::Health) => run::health(&args),
-        Some(Command::Tsdb(command)) => tsdb_command::run(&args, command),
-        Some(Command::Logs(command)) => logs_command::run(&args, *command),
-        None => run::serve(&args),
+        Some(Command::Health) => run::health(&args).map(|()| 0),
+        Some(Command::Check(command)) => check_command::run(command),
+        Some(Command::Test(command)) => test_command::run(command),
+        Some(Command::Tsdb(command)) => tsdb_command::run(&args, command).map(|()| 0),
+        Some(Command::Logs(command)) => logs_command::run(&args, *command).map(|()| 0),
+        None => run::serve(&args).map(|()| 0),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("kittiwake: {error:#}");
             ExitCode::FAILURE

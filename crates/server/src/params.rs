@@ -106,7 +106,7 @@ impl Params {
 const TIME_MS_MIN: i64 = i64::MIN / 2;
 const TIME_MS_MAX: i64 = i64::MAX / 2;
 
-fn parse_time_ms(text: &str) -> Option<i64> {
+pub(crate) fn parse_time_ms(text: &str) -> Option<i64> {
     if let Some(seconds) = finite(text) {
         return Some((seconds * 1000.0).round() as i64);
     }

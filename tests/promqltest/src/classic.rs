@@ -36,7 +36,7 @@ impl Classic {
         builder.remove("le");
         let base = builder.build().map_err(|error| error.to_string())?;
         let le = labels.get("le").unwrap_or("");
-        let bound = crate::number::number(le).filter(|bound| !bound.is_nan());
+        let bound = kittiwake_promql::notation::number(le).filter(|bound| !bound.is_nan());
         if suffix == "_bucket" && bound.is_none() {
             return Ok(());
         }

@@ -8,7 +8,7 @@ use kittiwake_promql::{MatrixSeries, Point, Value as Result_};
 
 use crate::expected::Expected;
 use crate::number::is_near;
-use crate::values::Value;
+use kittiwake_promql::notation::Value;
 
 fn compacted(histogram: &FloatHistogram) -> FloatHistogram {
     let mut histogram = histogram.clone();

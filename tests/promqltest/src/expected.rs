@@ -4,8 +4,10 @@ use kittiwake_model::Labels;
 use kittiwake_promql::text::unquoted;
 use regex::Regex;
 
-use crate::number::{duration_ms, number};
-use crate::values::{self, Value};
+use kittiwake_promql::notation::number;
+
+use crate::number::duration_ms;
+use kittiwake_promql::notation::{self, Value};
 
 /// A text as it must be.
 #[derive(Debug)]
@@ -134,7 +136,7 @@ pub(crate) fn parse(
             }
             expected.scalar = Some(value);
         } else {
-            let (labels, values) = values::series(line)?;
+            let (labels, values) = notation::series(line)?;
             if values.len() > 1 && !is_range && !expected.is_range_vector {
                 return Err("several values for an instant".to_owned());
             }

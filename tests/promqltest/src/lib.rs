@@ -17,7 +17,6 @@ mod number;
 mod query;
 mod script;
 mod stored;
-mod values;
 
 use std::path::{Path, PathBuf};
 

@@ -2,25 +2,6 @@
 
 use kittiwake_promql::text::parse_duration;
 
-/// A number as Go reads it in a script.
-pub(crate) fn number(text: &str) -> Option<f64> {
-    let unsigned = text.trim_start_matches(['+', '-']);
-    if unsigned.len() + 1 < text.len() || unsigned.is_empty() {
-        return None;
-    }
-    let sign = if text.starts_with('-') { -1.0 } else { 1.0 };
-    let lower = unsigned.to_ascii_lowercase();
-    if let Some(hex) = lower.strip_prefix("0x") {
-        return Some(sign * i64::from_str_radix(hex, 16).ok()? as f64);
-    }
-    if !lower.starts_with(|c: char| c.is_ascii_digit() || c == '.')
-        && !matches!(lower.as_str(), "inf" | "infinity" | "nan")
-    {
-        return None;
-    }
-    lower.parse::<f64>().ok().map(|value| sign * value)
-}
-
 /// A duration in ms.
 pub(crate) fn duration_ms(text: &str) -> Result<i64, String> {
     parse_duration(text).map_err(|error| format!("invalid duration {text:?}: {error}"))

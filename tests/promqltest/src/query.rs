@@ -4,15 +4,14 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use kittiwake_model::FloatHistogram;
-use kittiwake_model::histogram::ResetHint;
-use kittiwake_model::{Histogram, Labels, QueryContext, is_stale_nan};
+use kittiwake_model::{Histogram, Labels, QueryContext};
 use kittiwake_promql::{Answer, Options, Point, Value as Result_, instant, parse, range};
 
 use crate::backing::{Backing, Sample, SampleValue};
 use crate::classic::Classic;
 use crate::script::{self, Command, Eval, Loaded};
-use crate::values::Value;
 use crate::{Failure, Outcome, compare, fixed};
+use kittiwake_promql::notation::{self, Value};
 
 pub(crate) fn run(file: &Path, text: &str, backing: &mut dyn Backing) -> Outcome {
     let mut outcome = Outcome::default();
@@ -121,21 +120,13 @@ impl Runner<'_> {
         Ok(())
     }
 
-    /// Prometheus' store tells, from how it keeps histograms, that one continues the one before.
-    /// Here it is said by what is loaded.
     fn hinted(&mut self, labels: &Labels, histogram: &FloatHistogram) -> Histogram {
-        let mut histogram = histogram.clone();
-        if is_stale_nan(histogram.sum) {
-            self.last.remove(labels);
-            return Histogram::from(&histogram);
+        let mut last = self.last.remove(labels);
+        let stored = notation::stored(histogram, &mut last);
+        if let Some(last) = last {
+            self.last.insert(labels.clone(), last);
         }
-        let hint = histogram.hint_after(self.last.get(labels));
-        if histogram.reset_hint != ResetHint::Gauge {
-            histogram.reset_hint = ResetHint::Unknown;
-        }
-        self.last.insert(labels.clone(), histogram.clone());
-        histogram.reset_hint = hint;
-        Histogram::from(&histogram)
+        stored
     }
 
     fn eval(&mut self, eval: &Eval) -> Result<(), String> {

@@ -4,7 +4,7 @@ use kittiwake_model::Labels;
 
 use crate::expected::{self, Expected};
 use crate::number::duration_ms;
-use crate::values::{self, Value};
+use kittiwake_promql::notation::{self, Value};
 
 /// One series of a `load`, with the offsets of starts to their samples in ms where given.
 #[derive(Debug)]
@@ -95,10 +95,10 @@ fn load(line: &str, block: &[&str]) -> Result<Command, String> {
                 return Err("@st line has no following sample line".to_owned());
             }
             let offsets = start_offsets(&line[word.len()..])?;
-            starts = Some((values::labels(labels)?, offsets));
+            starts = Some((notation::labels(labels)?, offsets));
             continue;
         }
-        let (labels, values) = values::series(line)?;
+        let (labels, values) = notation::series(line)?;
         let starts = match starts.take() {
             None => Vec::new(),
             Some((of, offsets)) if of == labels && offsets.len() == values.len() => offsets,

@@ -130,7 +130,7 @@ fn mistakes_name_their_place() {
         ),
         (
             "groups:\n- name: g\n  limits: 5\n",
-            "r.yml: line 3: field limits not found in type rulefmt.RuleGroup; known are name, type,",
+            "r.yml: yaml: unmarshal errors:\n  line 3: field limits not found in type rulefmt.RuleGroup; known are name, type,",
         ),
         ("groups: [", "r.yml: "),
         (

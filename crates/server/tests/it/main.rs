@@ -8,6 +8,7 @@ mod loki_cases;
 mod openapi;
 mod otlp;
 mod prometheus;
+mod promtool;
 mod read;
 mod remote_write;
 mod search;

@@ -3,22 +3,44 @@
 
 use std::sync::Arc;
 
-use kittiwake_model::float_histogram::{FloatHistogram, Slot};
+use kittiwake_model::float_histogram::{FloatHistogram, Slot, shortest};
 use kittiwake_model::histogram::ResetHint;
-use kittiwake_model::{Labels, stale_nan};
-
-use crate::number::number;
+use kittiwake_model::{Histogram, Labels, is_stale_nan, stale_nan};
 
 /// Values that one description may have.
 const VALUES_MAX: usize = 1_000_000;
 
+/// Buckets between the first and the last that are written out.
+const SPAN_MAX: i64 = 100_000;
+
 /// One value of a series; none where it is left out.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Value {
+pub enum Value {
+    /// There is none.
     Omitted,
+    /// A number.
     Float(f64),
     /// A histogram, and whether its hint was given.
     Histogram(Arc<FloatHistogram>, bool),
+}
+
+/// A number as Go reads it in a script.
+pub fn number(text: &str) -> Option<f64> {
+    let unsigned = text.trim_start_matches(['+', '-']);
+    if unsigned.len() + 1 < text.len() || unsigned.is_empty() {
+        return None;
+    }
+    let sign = if text.starts_with('-') { -1.0 } else { 1.0 };
+    let lower = unsigned.to_ascii_lowercase();
+    if let Some(hex) = lower.strip_prefix("0x") {
+        return Some(sign * i64::from_str_radix(hex, 16).ok()? as f64);
+    }
+    if !lower.starts_with(|c: char| c.is_ascii_digit() || c == '.')
+        && !matches!(lower.as_str(), "inf" | "infinity" | "nan")
+    {
+        return None;
+    }
+    lower.parse::<f64>().ok().map(|value| sign * value)
 }
 
 /// Where the labels of a description end.
@@ -43,21 +65,23 @@ fn labels_end(text: &str) -> usize {
     text.len()
 }
 
-pub(crate) fn labels(text: &str) -> Result<Labels, String> {
+/// The labels of `name{label="value"}`.
+pub fn labels(text: &str) -> Result<Labels, String> {
     // A selector of equal matchers names the labels.
-    let matchers = kittiwake_promql::parse_selector(text).map_err(|error| error.to_string())?;
+    let matchers = crate::parse_selector(text).map_err(|error| error.to_string())?;
     let pairs = matchers.iter().map(|m| (m.name(), m.value()));
     Labels::from_pairs(pairs).map_err(|error| error.to_string())
 }
 
 /// Labels and values of a series.
-pub(crate) fn series(text: &str) -> Result<(Labels, Vec<Value>), String> {
+pub fn series(text: &str) -> Result<(Labels, Vec<Value>), String> {
     let end = labels_end(text);
     let labels = labels(&text[..end])?;
     Ok((labels, values(&text[end..])?))
 }
 
-pub(crate) fn values(text: &str) -> Result<Vec<Value>, String> {
+/// The values of a description without labels.
+pub fn values(text: &str) -> Result<Vec<Value>, String> {
     let mut values = Vec::new();
     let mut rest = text.trim_start();
     while !rest.is_empty() {
@@ -255,6 +279,81 @@ fn histogram(text: &str) -> Result<(FloatHistogram, bool), String> {
     Ok((histogram, has_hint))
 }
 
+/// A histogram as a store keeps it. Prometheus' store tells, from how it keeps histograms, that
+/// one continues the one before; here `last` has that one.
+pub fn stored(histogram: &FloatHistogram, last: &mut Option<FloatHistogram>) -> Histogram {
+    let mut histogram = histogram.clone();
+    if is_stale_nan(histogram.sum) {
+        *last = None;
+        return Histogram::from(&histogram);
+    }
+    let hint = histogram.hint_after(last.as_ref());
+    if histogram.reset_hint != ResetHint::Gauge {
+        histogram.reset_hint = ResetHint::Unknown;
+    }
+    *last = Some(histogram.clone());
+    histogram.reset_hint = hint;
+    Histogram::from(&histogram)
+}
+
+/// A histogram in the form in which descriptions have it.
+pub fn histogram_text(histogram: &FloatHistogram) -> String {
+    let mut histogram = histogram.clone();
+    histogram.compact();
+    let mut parts = Vec::new();
+    if histogram.schema != 0 {
+        parts.push(format!("schema:{}", histogram.schema));
+    }
+    for (name, value) in [
+        ("count", histogram.count),
+        ("sum", histogram.sum),
+        ("z_bucket", histogram.zero_count),
+        ("z_bucket_w", histogram.zero_threshold),
+    ] {
+        if value != 0.0 {
+            parts.push(format!("{name}:{}", shortest(value)));
+        }
+    }
+    let list = |values: &[f64]| {
+        let values: Vec<String> = values.iter().map(|value| shortest(*value)).collect();
+        values.join(" ")
+    };
+    if histogram.has_custom_buckets() {
+        parts.push(format!(
+            "custom_values:[{}]",
+            list(&histogram.custom_bounds)
+        ));
+    }
+    match histogram.reset_hint {
+        ResetHint::Unknown => {}
+        ResetHint::Yes => parts.push("counter_reset_hint:reset".to_owned()),
+        ResetHint::No => parts.push("counter_reset_hint:not_reset".to_owned()),
+        ResetHint::Gauge => parts.push("counter_reset_hint:gauge".to_owned()),
+    }
+    for (slots, name, offset_name) in [
+        (&histogram.positive, "buckets", "offset"),
+        (&histogram.negative, "n_buckets", "n_offset"),
+    ] {
+        let (Some(first), Some(last)) = (slots.first(), slots.last()) else {
+            continue;
+        };
+        if first.index != 0 {
+            parts.push(format!("{offset_name}:{}", first.index));
+        }
+        let span = i64::from(last.index) - i64::from(first.index) + 1;
+        if span > SPAN_MAX {
+            parts.push(format!("{name}:(too far apart)"));
+            continue;
+        }
+        let mut counts = vec![0.0; span as usize];
+        for slot in slots {
+            counts[(i64::from(slot.index) - i64::from(first.index)) as usize] = slot.count;
+        }
+        parts.push(format!("{name}:[{}]", list(&counts)));
+    }
+    format!("{{{{{}}}}}", parts.join(" "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -285,5 +384,10 @@ mod tests {
         };
         assert_eq!((second.count, second.positive[0].count), (3.0, 2.0));
         assert!(values("{{cuont:2}}").is_err());
+        let text = "{{schema:1 count:3 sum:4.5 z_bucket:1 counter_reset_hint:gauge offset:2 buckets:[1 0 1] n_buckets:[2]}}";
+        let Value::Histogram(histogram, _) = &values(text).unwrap()[0] else {
+            panic!("a histogram");
+        };
+        assert_eq!(histogram_text(histogram), text);
     }
 }

@@ -1,0 +1,171 @@
+//! `kittiwake check` and `kittiwake test` over the files that promtool's own tests use.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+fn data() -> Option<PathBuf> {
+    let root = std::env::var_os("CONFORMANCE_DIR").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/conformance"),
+        PathBuf::from,
+    );
+    if !root.is_dir() {
+        assert!(
+            std::env::var_os("CONFORMANCE_DIR").is_none(),
+            "{} is not there",
+            root.display()
+        );
+        eprintln!("SKIPPED: no conformance data at {}", root.display());
+        return None;
+    }
+    Some(root.join("prometheus/promtool"))
+}
+
+/// Exit code, standard output, standard error.
+fn run(dir: &PathBuf, words: &[&str]) -> (i32, String, String) {
+    let done = Command::new(env!("CARGO_BIN_EXE_kittiwake"))
+        .args(words)
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (
+        done.status.code().unwrap(),
+        text(&done.stdout),
+        text(&done.stderr),
+    )
+}
+
+#[test]
+fn tests_of_rules_end_as_with_promtool() {
+    let Some(dir) = data() else { return };
+    for (words, wanted, said) in [
+        (&["unittest.yml"][..], 0, ""),
+        (&["long-period.yml"], 0, ""),
+        (
+            &["bad-input-series.yml"],
+            1,
+            "unexpected character inside braces: '0'",
+        ),
+        (&["bad-promql.yml"], 1, "many-to-many matching not allowed"),
+        (
+            &["bad-rules-syntax-test.yml"],
+            1,
+            "bad-rules-syntax.yml: 7:15: group \"bad-syntax\", rule 1, \"x\": could not parse expression: 1:7: parse error: unexpected end of input",
+        ),
+        (
+            &["bad-rules-error-test.yml"],
+            1,
+            "    rule: joined, time: 0s, err: found duplicate series",
+        ),
+        (
+            &["failing.yml"],
+            1,
+            "    name: Failing test,\n    alertname: Test, time: 0s, \n        exp:[\n            0:\n              Labels:{alertname=\"Test\"}\n              Annotations:{}\n            ], \n        got:[]\n",
+        ),
+        (&["at-modifier-test.yml"], 0, ""),
+        (&["negative-offset-test.yml"], 0, ""),
+        (&["no-test-group-interval.yml"], 0, ""),
+        (&["start-time-test.yml"], 0, ""),
+        (
+            &["rules_run.yml"],
+            1,
+            "exp: {__name__=\"test\"} 1E+00\n        got: {__name__=\"test\"} 0E+00",
+        ),
+        (
+            &["--run", "correct", "--run", "wrong", "rules_run.yml"],
+            1,
+            "",
+        ),
+        (&["--run", "correct", "rules_run.yml"], 0, ""),
+        (&["--run", "wrong", "rules_run.yml"], 1, ""),
+        (
+            &["rules_run_extrafields.yml"],
+            1,
+            "field namespace not found in type rulefmt.RuleGroup",
+        ),
+        (
+            &["--ignore-unknown-fields", "rules_run_extrafields.yml"],
+            0,
+            "",
+        ),
+        (&["rules_run_no_fuzzy.yml"], 1, ""),
+        (&["--run", "correct", "rules_run_fuzzy.yml"], 0, ""),
+        (&["--run", "wrong", "rules_run_fuzzy.yml"], 1, ""),
+        (&["unittest.yml", "failing.yml"], 1, ""),
+        (&["--diff", "failing.yml"], 1, "diff: "),
+        (&["not-there.yml"], 1, "not-there.yml"),
+    ] {
+        let (code, out, err) = run(&dir, &[&["test", "rules"], words].concat());
+        assert_eq!(code, wanted, "{words:?}\n{out}{err}");
+        assert!(err.contains(said), "{words:?}\n{err}");
+        let is_mixed = words == ["unittest.yml", "failing.yml"];
+        assert_eq!(
+            out.contains("  SUCCESS\n"),
+            code == 0 || is_mixed,
+            "{words:?}\n{out}"
+        );
+    }
+}
+
+#[test]
+fn checks_of_rules_end_as_with_promtool() {
+    let Some(dir) = data() else { return };
+    for (words, wanted, out_said, err_said) in [
+        (
+            &["rules.yml"][..],
+            0,
+            "Checking rules.yml\n  SUCCESS: 5 rules found\n\n",
+            "",
+        ),
+        (
+            &["rules-bad.yml"],
+            1,
+            "",
+            "annotation \"summary\": template: __alert_InstanceDown:1: undefined variable \"$label\"",
+        ),
+        (&["rules_large.yml"], 0, "", "lint error"),
+        (
+            &["rules_duplicates.yml"],
+            0,
+            "",
+            "lint error 1 duplicate rule(s) found.\nMetric: job:test:count_over_time1m\nLabel(s):\nMight cause inconsistency while recording expressions\n",
+        ),
+        (
+            &["--lint-fatal", "rules_duplicates.yml"],
+            3,
+            "",
+            "lint error",
+        ),
+        (
+            &["--lint=none", "--lint-fatal", "rules_duplicates.yml"],
+            0,
+            "SUCCESS: 3 rules",
+            "",
+        ),
+        (
+            &["rules_extrafields.yml"],
+            1,
+            "",
+            "line 21: field ownership not found in type rulefmt.RuleGroup",
+        ),
+        (
+            &["--ignore-unknown-fields", "rules_extrafields.yml"],
+            0,
+            "SUCCESS",
+            "",
+        ),
+        (
+            &["--lint-fatal", "prometheus-rules.lint.yml"],
+            3,
+            "",
+            "\tseverity: page\n",
+        ),
+        (&["not-there.yml"], 1, "", "not-there.yml"),
+    ] {
+        let (code, out, err) = run(&dir, &[&["check", "rules"], words].concat());
+        assert_eq!(code, wanted, "{words:?}\n{out}{err}");
+        assert!(out.contains(out_said), "{words:?}\n{out}");
+        assert!(err.contains(err_said), "{words:?}\n{err}");
+    }
+}
