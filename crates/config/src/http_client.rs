@@ -13,6 +13,7 @@ use serde_saphyr::Spanned;
 use crate::error::{Located, Problem};
 use crate::secret::{Secret, SecretSource};
 use crate::tls::TlsVersion;
+use crate::url::scheme_and_host;
 
 /// Headers that a user cannot set, since the client does.
 const RESERVED_HEADERS: [&str; 15] = [
@@ -160,7 +161,7 @@ pub(crate) struct HeaderFields {
 pub(crate) struct HttpFields {
     pub basic_auth: Option<Spanned<BasicAuthFields>>,
     pub authorization: Option<Spanned<AuthorizationFields>>,
-    pub oauth2: Option<Value>,
+    pub oauth2: Option<OAuth2Fields>,
     pub bearer_token: Option<Secret>,
     pub bearer_token_file: Option<PathBuf>,
     pub tls_config: Option<Spanned<TlsFields>>,
@@ -181,7 +182,7 @@ macro_rules! http_settings {
             $($body)*
             basic_auth: Option<serde_saphyr::Spanned<crate::http_client::BasicAuthFields>>,
             authorization: Option<serde_saphyr::Spanned<crate::http_client::AuthorizationFields>>,
-            oauth2: Option<serde_json::Value>,
+            oauth2: Option<crate::http_client::OAuth2Fields>,
             bearer_token: Option<crate::secret::Secret>,
             bearer_token_file: Option<std::path::PathBuf>,
             tls_config: Option<serde_saphyr::Spanned<crate::http_client::TlsFields>>,
@@ -219,6 +220,40 @@ macro_rules! http_settings {
 pub(crate) use http_settings;
 
 impl HttpFields {
+    /// The names of the settings that are given and say something else than is so anyway.
+    pub(crate) fn given(&self) -> Vec<&'static str> {
+        let has_text = |text: &Option<String>| text.as_ref().is_some_and(|t| !t.is_empty());
+        [
+            ("basic_auth", self.basic_auth.is_some()),
+            ("authorization", self.authorization.is_some()),
+            ("oauth2", self.oauth2.is_some()),
+            ("bearer_token", self.has_bearer_token()),
+            ("bearer_token_file", self.has_bearer_token_file()),
+            ("tls_config", self.tls_config.is_some()),
+            ("http_headers", self.http_headers.is_some()),
+            ("follow_redirects", self.follow_redirects == Some(false)),
+            ("enable_http2", self.enable_http2 == Some(false)),
+            ("proxy_url", has_text(&self.proxy_url)),
+            ("no_proxy", has_text(&self.no_proxy)),
+            (
+                "proxy_from_environment",
+                self.proxy_from_environment == Some(true),
+            ),
+            ("proxy_connect_header", self.proxy_connect_header.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(name, is_given)| is_given.then_some(name))
+        .collect()
+    }
+
+    fn has_bearer_token(&self) -> bool {
+        is_given(self.bearer_token.as_ref())
+    }
+
+    fn has_bearer_token_file(&self) -> bool {
+        is_named(self.bearer_token_file.as_ref())
+    }
+
     /// Checks the settings of an item that starts on `line`; paths are relative to `dir`.
     pub(crate) fn check(self, line: u64, dir: &Path) -> Result<HttpClient, Located> {
         let mut unsupported = Vec::new();
@@ -240,10 +275,14 @@ impl HttpFields {
             ("basic_auth", self.basic_auth.is_some()),
             ("authorization", self.authorization.is_some()),
             ("oauth2", self.oauth2.is_some()),
-            ("bearer_token", self.bearer_token.is_some()),
-            ("bearer_token_file", self.bearer_token_file.is_some()),
+            ("bearer_token", self.has_bearer_token()),
+            ("bearer_token_file", self.has_bearer_token_file()),
         ];
         exclusive(line, &ways)?;
+        if let Some(oauth2) = &self.oauth2 {
+            oauth2.check(line)?;
+        }
+        self.check_proxy(line)?;
         let auth = if let Some(basic) = self.basic_auth {
             Some(basic_auth(basic, dir, &mut unsupported)?)
         } else if let Some(authorization) = self.authorization {
@@ -275,6 +314,161 @@ impl HttpFields {
     }
 }
 
+/// Whether a secret is given and not empty.
+fn is_given(secret: Option<&Secret>) -> bool {
+    secret.is_some_and(|secret| !secret.expose().is_empty())
+}
+
+/// Whether a file is given and not the empty name.
+fn is_named(file: Option<&PathBuf>) -> bool {
+    file.is_some_and(|file| !file.as_os_str().is_empty())
+}
+
+fn is_text(text: Option<&String>) -> bool {
+    text.is_some_and(|text| !text.is_empty())
+}
+
+impl HttpFields {
+    fn check_proxy(&self, line: u64) -> Result<(), Located> {
+        let (has_url, has_except) = (
+            is_text(self.proxy_url.as_ref()),
+            is_text(self.no_proxy.as_ref()),
+        );
+        let is_from_environment = self.proxy_from_environment == Some(true);
+        let has_header = self.proxy_connect_header.as_ref();
+        let has_header =
+            has_header.is_some_and(|header| header.as_object().is_some_and(|h| !h.is_empty()));
+        check_url(line, "proxy_url", self.proxy_url.as_deref())?;
+        let wrong = if has_header && !is_from_environment && !has_url {
+            "if proxy_connect_header is configured, proxy_url or proxy_from_environment must also be configured"
+        } else if is_from_environment && has_url {
+            "if proxy_from_environment is configured, proxy_url must not be configured"
+        } else if is_from_environment && has_except {
+            "if proxy_from_environment is configured, no_proxy must not be configured"
+        } else if has_except && !has_url {
+            "if no_proxy is configured, proxy_url must also be configured"
+        } else {
+            return Ok(());
+        };
+        Err(Located::new(line, Problem::Yaml(wrong.to_owned())))
+    }
+}
+
+/// Refuses what is no address.
+pub(crate) fn check_url(line: u64, field: &'static str, text: Option<&str>) -> Result<(), Located> {
+    match text {
+        Some(text) if scheme_and_host(text).is_none() => {
+            let problem = Problem::Value {
+                field,
+                value: text.to_owned(),
+                allowed: "an address like http://host:9090/path",
+            };
+            Err(Located::new(line, problem))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OAuth2Fields {
+    client_id: Option<String>,
+    client_secret: Option<Secret>,
+    client_secret_file: Option<PathBuf>,
+    client_secret_ref: Option<String>,
+    client_certificate_key_id: Option<Value>,
+    client_certificate_key: Option<Secret>,
+    client_certificate_key_file: Option<PathBuf>,
+    client_certificate_key_ref: Option<String>,
+    grant_type: Option<String>,
+    signature_algorithm: Option<String>,
+    iss: Option<Value>,
+    audience: Option<Value>,
+    claims: Option<Value>,
+    scopes: Option<Vec<String>>,
+    token_url: Option<String>,
+    endpoint_params: Option<BTreeMap<String, String>>,
+    tls_config: Option<Spanned<TlsFields>>,
+    proxy_url: Option<String>,
+    no_proxy: Option<String>,
+    proxy_from_environment: Option<bool>,
+    proxy_connect_header: Option<Value>,
+}
+
+impl OAuth2Fields {
+    fn check(&self, line: u64) -> Result<(), Located> {
+        let wrong = |text: &str| Err(Located::new(line, Problem::Yaml(text.to_owned())));
+        // What is checked where a token is asked for.
+        let _ = (
+            &self.client_certificate_key_id,
+            &self.iss,
+            &self.audience,
+            &self.claims,
+            &self.scopes,
+            &self.endpoint_params,
+        );
+        if !is_text(self.client_id.as_ref()) {
+            return wrong("oauth2 client_id must be configured");
+        }
+        if !is_text(self.token_url.as_ref()) {
+            return wrong("oauth2 token_url must be configured");
+        }
+        if self.grant_type.as_deref() == Some("urn:ietf:params:oauth:grant-type:jwt-bearer") {
+            exclusive(
+                line,
+                &[
+                    (
+                        "client_certificate_key",
+                        is_given(self.client_certificate_key.as_ref()),
+                    ),
+                    (
+                        "client_certificate_key_file",
+                        is_named(self.client_certificate_key_file.as_ref()),
+                    ),
+                    (
+                        "client_certificate_key_ref",
+                        is_text(self.client_certificate_key_ref.as_ref()),
+                    ),
+                ],
+            )?;
+            let known = ["", "RS256", "RS384", "RS512"];
+            if !known.contains(&self.signature_algorithm.as_deref().unwrap_or("")) {
+                return wrong("valid signature algorithms are RS256, RS384 and RS512");
+            }
+        } else {
+            exclusive(
+                line,
+                &[
+                    (
+                        "oauth2 client_secret",
+                        is_given(self.client_secret.as_ref()),
+                    ),
+                    (
+                        "oauth2 client_secret_file",
+                        is_named(self.client_secret_file.as_ref()),
+                    ),
+                    (
+                        "oauth2 client_secret_ref",
+                        is_text(self.client_secret_ref.as_ref()),
+                    ),
+                ],
+            )?;
+        }
+        let mut unsupported = Vec::new();
+        if let Some(tls) = &self.tls_config {
+            tls_client(tls.clone(), Path::new(""), &mut unsupported)?;
+        }
+        let proxy = HttpFields {
+            proxy_url: self.proxy_url.clone(),
+            no_proxy: self.no_proxy.clone(),
+            proxy_from_environment: self.proxy_from_environment,
+            proxy_connect_header: self.proxy_connect_header.clone(),
+            ..HttpFields::default()
+        };
+        proxy.check_proxy(line)
+    }
+}
+
 /// Refuses two of a list of settings that exclude each other.
 pub(crate) fn exclusive(line: u64, ways: &[(&'static str, bool)]) -> Result<(), Located> {
     let mut set = ways.iter().filter(|(_, is_set)| *is_set);
@@ -295,17 +489,17 @@ fn basic_auth(
     exclusive(
         line,
         &[
-            ("username", basic.username.is_some()),
-            ("username_file", basic.username_file.is_some()),
-            ("username_ref", basic.username_ref.is_some()),
+            ("username", is_given(basic.username.as_ref())),
+            ("username_file", is_named(basic.username_file.as_ref())),
+            ("username_ref", is_text(basic.username_ref.as_ref())),
         ],
     )?;
     exclusive(
         line,
         &[
-            ("password", basic.password.is_some()),
-            ("password_file", basic.password_file.is_some()),
-            ("password_ref", basic.password_ref.is_some()),
+            ("password", is_given(basic.password.as_ref())),
+            ("password_file", is_named(basic.password_file.as_ref())),
+            ("password_ref", is_text(basic.password_ref.as_ref())),
         ],
     )?;
     if basic.username_ref.is_some() || basic.password_ref.is_some() {
@@ -326,9 +520,12 @@ fn token_auth(
     exclusive(
         line,
         &[
-            ("credentials", fields.credentials.is_some()),
-            ("credentials_file", fields.credentials_file.is_some()),
-            ("credentials_ref", fields.credentials_ref.is_some()),
+            ("credentials", is_given(fields.credentials.as_ref())),
+            (
+                "credentials_file",
+                is_named(fields.credentials_file.as_ref()),
+            ),
+            ("credentials_ref", is_text(fields.credentials_ref.as_ref())),
         ],
     )?;
     if fields.credentials_ref.is_some() {

@@ -7,6 +7,8 @@
 //! that is passed over in silence is the costliest kind. Nothing here opens a socket or starts
 //! a task; secrets that stand in files of their own are read by who uses them, each time anew.
 
+pub mod alerting;
+mod discovery;
 pub mod duration;
 mod error;
 pub mod file_sd;
@@ -16,14 +18,20 @@ pub mod names;
 pub mod otlp;
 pub mod prometheus;
 pub mod relabel;
+pub mod remote;
 mod scalar;
 pub mod scrape;
 pub mod secret;
+mod sections;
 pub mod shape;
 mod shown;
 pub mod tls;
+mod url;
 pub mod web;
+mod yaml;
 
+pub use alerting::{AlertingConfig, AlertmanagerConfig, Endpoint};
+pub use discovery::OtherDiscovery;
 pub use duration::{DurationError, format_duration, parse_duration};
 pub use error::{ConfigError, FILE_BYTES_MAX, Problem, read_file};
 pub use file_sd::{TargetGroup, read_target_groups};
@@ -32,6 +40,7 @@ pub use names::NameScheme;
 pub use otlp::{OtlpConfig, TranslationStrategy};
 pub use prometheus::PrometheusConfig;
 pub use relabel::{Action, RelabelConfig, RelabelError, apply};
+pub use remote::RemoteConfig;
 pub use scalar::{Interval, parse_size};
 pub use scrape::{
     DockerDiscovery, Escaping, FileDiscovery, Formats, Limits, ScrapeConfig, ScrapeProtocol,

@@ -1,7 +1,7 @@
-//! Prometheus' configuration file, as far as scraping goes.
+//! Prometheus' configuration file.
 //!
-//! Sections that steer other things (rules, alerting, remote storage) are Prometheus' too, so
-//! they load, and are named in [`PrometheusConfig::unsupported`]: a user who brings the file
+//! Sections that steer what is not done here (remote storage, tracing) are Prometheus' too, so
+//! they are checked as there, and are named in [`PrometheusConfig::unsupported`]: a user who brings the file
 //! along gets a warning, not an error, and not silence either.
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,19 +13,25 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_saphyr::Spanned;
 
+use crate::alerting::{self, AlertingConfig, AlertingFields};
+use crate::discovery::Entries;
 use crate::error::{ConfigError, Located, Problem, read_file};
 use crate::glob;
 use crate::names::NameScheme;
 use crate::otlp::{OtlpConfig, OtlpFields};
+use crate::remote::{self, ReadFields, RemoteConfig, WriteFields};
 use crate::scalar::{Interval, Size};
 use crate::scrape::{
     Escaping, Inherited, JobFields, Limits, ScrapeConfig, ScrapeProtocol, check_escaping,
     check_protocols, timing,
 };
+use crate::sections::{RuntimeFields, StorageFields, TracingFields};
 
 /// Time between two scrapes unless the file says otherwise.
 pub const SCRAPE_INTERVAL: Duration = Duration::from_mins(1);
-/// Longest time for one unless the file says otherwise.
+/// Time between two evaluations of rules unless the file says otherwise.
+pub const EVALUATION_INTERVAL: Duration = Duration::from_mins(1);
+/// Longest time for one scrape unless the file says otherwise.
 pub const SCRAPE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The checked file.
@@ -39,6 +45,20 @@ pub struct PrometheusConfig {
     pub external_labels: Labels,
     /// How metrics of OpenTelemetry become series.
     pub otlp: OtlpConfig,
+    /// How often rules are evaluated where their group doesn't say.
+    pub evaluation_interval: Duration,
+    /// How far back rules look where their group doesn't say.
+    pub rule_query_offset: Duration,
+    /// Which names are allowed.
+    pub names: NameScheme,
+    /// Files with rules, with wildcards in their last part.
+    pub rule_files: Vec<PathBuf>,
+    /// Where alerts go.
+    pub alerting: AlertingConfig,
+    /// Where samples would be written to.
+    pub remote_write: Vec<RemoteConfig>,
+    /// Where samples would be read from.
+    pub remote_read: Vec<RemoteConfig>,
     /// The jobs, those of `scrape_config_files` last.
     pub scrape_configs: Vec<ScrapeConfig>,
     /// Settings that are read but not obeyed yet, to be warned of.
@@ -52,6 +72,13 @@ impl Default for PrometheusConfig {
             scrape_timeout: SCRAPE_TIMEOUT,
             external_labels: Labels::empty(),
             otlp: OtlpConfig::default(),
+            evaluation_interval: EVALUATION_INTERVAL,
+            rule_query_offset: Duration::ZERO,
+            names: NameScheme::default(),
+            rule_files: Vec::new(),
+            alerting: AlertingConfig::default(),
+            remote_write: Vec::new(),
+            remote_read: Vec::new(),
             scrape_configs: Vec::new(),
             unsupported: Vec::new(),
         }
@@ -65,12 +92,12 @@ struct FileFields {
     scrape_configs: Option<Vec<Option<Spanned<JobFields>>>>,
     scrape_config_files: Option<Spanned<Vec<String>>>,
     rule_files: Option<Spanned<Vec<String>>>,
-    runtime: Option<Value>,
-    alerting: Option<Value>,
-    remote_write: Option<Value>,
-    remote_read: Option<Value>,
-    storage: Option<Value>,
-    tracing: Option<Value>,
+    runtime: Option<RuntimeFields>,
+    alerting: Option<Spanned<Option<AlertingFields>>>,
+    remote_write: Entries<WriteFields>,
+    remote_read: Entries<ReadFields>,
+    storage: Option<Spanned<StorageFields>>,
+    tracing: Option<Spanned<TracingFields>>,
     otlp: Option<Spanned<OtlpFields>>,
 }
 
@@ -86,9 +113,7 @@ struct GlobalFields {
     scrape_interval: Option<Interval>,
     scrape_timeout: Option<Interval>,
     scrape_protocols: Option<Vec<ScrapeProtocol>>,
-    #[allow(dead_code, reason = "for rules")]
     evaluation_interval: Option<Interval>,
-    #[allow(dead_code, reason = "for rules")]
     rule_query_offset: Option<Interval>,
     query_log_file: Option<Value>,
     scrape_failure_log_file: Option<Value>,
@@ -113,15 +138,22 @@ impl PrometheusConfig {
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
         let text = read_file(file)?;
         let dir = file.parent().unwrap_or(Path::new(""));
-        Self::read(&text, file, dir)
+        Self::read(&text, file, dir, true)
+    }
+
+    /// Reads and checks a file, but not the files with jobs that it names.
+    pub fn load_alone(file: &Path) -> Result<Self, ConfigError> {
+        let text = read_file(file)?;
+        let dir = file.parent().unwrap_or(Path::new(""));
+        Self::read(&text, file, dir, false)
     }
 
     /// Checks a text. Paths in it are relative to `dir`; errors name it `prometheus.yml` there.
     pub fn parse(text: &str, dir: &Path) -> Result<Self, ConfigError> {
-        Self::read(text, &dir.join("prometheus.yml"), dir)
+        Self::read(text, &dir.join("prometheus.yml"), dir, true)
     }
 
-    fn read(text: &str, file: &Path, dir: &Path) -> Result<Self, ConfigError> {
+    fn read(text: &str, file: &Path, dir: &Path, follows_files: bool) -> Result<Self, ConfigError> {
         let located = |located: Located| located.in_file(file);
         let fields: FileFields = if text.trim().is_empty() {
             FileFields::default()
@@ -133,11 +165,9 @@ impl PrometheusConfig {
         let mut config = Self::default();
         let inherited = config.take_global(fields.global).map_err(located)?;
         for (name, is_set) in [
-            ("rule_files", fields.rule_files.is_some()),
             ("runtime", fields.runtime.is_some()),
-            ("alerting", fields.alerting.is_some()),
-            ("remote_write", fields.remote_write.is_some()),
-            ("remote_read", fields.remote_read.is_some()),
+            ("remote_write", has_entries(fields.remote_write.as_ref())),
+            ("remote_read", has_entries(fields.remote_read.as_ref())),
             ("storage", fields.storage.is_some()),
             ("tracing", fields.tracing.is_some()),
         ] {
@@ -145,18 +175,46 @@ impl PrometheusConfig {
                 config.unsupported.push(name.to_owned());
             }
         }
+        if let Some(storage) = fields.storage {
+            let line = storage.referenced.line();
+            storage.value.check(line).map_err(located)?;
+        }
+        if let Some(tracing) = fields.tracing {
+            let line = tracing.referenced.line();
+            tracing.value.check(line, dir).map_err(located)?;
+        }
+        let names = inherited.names;
+        config.alerting = alerting::check(fields.alerting, dir, names).map_err(located)?;
+        for (index, one) in config.alerting.alertmanagers.iter().enumerate() {
+            let unsupported = one.unsupported.iter();
+            let unsupported = unsupported.map(|what| format!("{what} of alertmanagers {index}"));
+            config.unsupported.extend(unsupported);
+        }
+        config.remote_write =
+            remote::check_write(fields.remote_write, dir, names).map_err(located)?;
+        config.remote_read = remote::check_read(fields.remote_read, dir).map_err(located)?;
         if let Some(otlp) = fields.otlp {
             let line = otlp.referenced.line();
             config.otlp = otlp.value.check(line).map_err(located)?;
+            let strategy = config.otlp.translation_strategy;
+            if inherited.names == NameScheme::Legacy && !strategy.escapes() {
+                let problem = Problem::Value {
+                    field: "otlp.translation_strategy",
+                    value: format!("{strategy:?}"),
+                    allowed: "OTLP translation strategy is not allowed when UTF8 is disabled",
+                };
+                return Err(located(Located::new(line, problem)));
+            }
         }
         if let Some(rules) = &fields.rule_files {
             check_patterns("rule_files", rules).map_err(located)?;
+            config.rule_files = rules.value.iter().map(|file| dir.join(file)).collect();
         }
         let mut seen = HashMap::new();
         config.add_jobs(fields.scrape_configs, file, dir, &inherited, &mut seen)?;
         if let Some(patterns) = &fields.scrape_config_files {
             check_patterns("scrape_config_files", patterns).map_err(located)?;
-            for pattern in &patterns.value {
+            for pattern in patterns.value.iter().filter(|_| follows_files) {
                 config.add_files(&dir.join(pattern), &inherited, &mut seen)?;
             }
         }
@@ -189,6 +247,12 @@ impl PrometheusConfig {
         )?;
         check_protocols(line, global.scrape_protocols.as_deref())?;
         inherited.names = global.metric_name_validation_scheme.unwrap_or_default();
+        self.names = inherited.names;
+        let interval = global.evaluation_interval.map(|interval| interval.0);
+        self.evaluation_interval = interval
+            .filter(|interval| !interval.is_zero())
+            .unwrap_or(EVALUATION_INTERVAL);
+        self.rule_query_offset = global.rule_query_offset.map_or(Duration::ZERO, |o| o.0);
         inherited.escaping = global.metric_name_escaping_scheme;
         check_escaping(line, inherited.names, inherited.escaping)?;
         inherited.protocols = global.scrape_protocols.filter(|p| !p.is_empty());
@@ -287,6 +351,10 @@ impl PrometheusConfig {
         }
         Ok(())
     }
+}
+
+fn has_entries<F>(entries: Option<&Vec<F>>) -> bool {
+    entries.is_some_and(|entries| !entries.is_empty())
 }
 
 fn check_patterns(field: &'static str, patterns: &Spanned<Vec<String>>) -> Result<(), Located> {

@@ -57,14 +57,21 @@ pub fn parse_size(text: &str) -> Option<u64> {
     (!text.is_empty()).then_some(total)
 }
 
+impl Size {
+    /// Reads a size; the error says how to write one.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        parse_size(text).map(Self).ok_or_else(|| {
+            format!(
+                "{text:?} is no size: write a number with a unit B, KB, MB, GB or TB, like 10MB"
+            )
+        })
+    }
+}
+
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        parse_size(&text).map(Self).ok_or_else(|| {
-            de::Error::custom(format!(
-                "{text:?} is no size: write a number with a unit B, KB, MB, GB or TB, like 10MB"
-            ))
-        })
+        Self::parse(&text).map_err(de::Error::custom)
     }
 }
 

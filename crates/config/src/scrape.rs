@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use kittiwake_model::histogram::{SCHEMA_MAX, SCHEMA_MIN};
 use serde::Deserialize;
-use serde_json::Value;
 use serde_saphyr::Spanned;
 
+use crate::discovery::{OtherDiscovery, with_discoveries};
 use crate::error::{Located, Problem};
-use crate::file_sd::{GroupFields, TargetGroup};
+use crate::file_sd::TargetGroup;
 use crate::glob;
 use crate::http_client::{HttpClient, http_settings};
 use crate::names::NameScheme;
@@ -126,6 +126,8 @@ pub struct ScrapeConfig {
     pub file_sd_configs: Vec<FileDiscovery>,
     /// Targets that are containers.
     pub docker_sd_configs: Vec<DockerDiscovery>,
+    /// Discoveries that are checked but not obeyed yet.
+    pub other_sd_configs: Vec<OtherDiscovery>,
     /// Settings that are read but not obeyed yet.
     pub unsupported: Vec<String>,
 }
@@ -318,39 +320,11 @@ pub(crate) struct FileFields {
     refresh_interval: Option<Interval>,
 }
 
-/// Declares the job's struct with the discoveries that are read but not obeyed.
-macro_rules! job_fields {
-    ([$($unread:ident),*] $($body:tt)*) => {
-        http_settings! {
-            #[derive(Debug, Deserialize)]
-            #[serde(deny_unknown_fields)]
-            pub(crate) struct JobFields {
-                $($body)*
-                $($unread: Option<Value>,)*
-            }
-        }
-
-        impl JobFields {
-            fn unread(&self) -> Vec<String> {
-                let mut names = Vec::new();
-                $(if self.$unread.is_some() {
-                    names.push(stringify!($unread).to_owned());
-                })*
-                names
-            }
-        }
-    };
-}
-
-job_fields! {
-    [aws_sd_configs, azure_sd_configs, consul_sd_configs, digitalocean_sd_configs,
-     dns_sd_configs, dockerswarm_sd_configs, ec2_sd_configs, ecs_sd_configs, eureka_sd_configs,
-     gce_sd_configs, hetzner_sd_configs, http_sd_configs, ionos_sd_configs,
-     kubernetes_sd_configs, kuma_sd_configs, lightsail_sd_configs, linode_sd_configs,
-     marathon_sd_configs, nerve_sd_configs, nomad_sd_configs, oci_sd_configs,
-     openstack_sd_configs, outscale_sd_configs, ovhcloud_sd_configs, puppetdb_sd_configs,
-     scaleway_sd_configs, serverset_sd_configs, stackit_sd_configs, triton_sd_configs,
-     uyuni_sd_configs, vultr_sd_configs, scrape_failure_log_file]
+with_discoveries! {
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(crate) struct JobFields {
+    scrape_failure_log_file: Option<String>,
     job_name: Option<String>,
     scrape_interval: Option<Interval>,
     scrape_timeout: Option<Interval>,
@@ -381,9 +355,7 @@ job_fields! {
     metric_name_escaping_scheme: Option<Escaping>,
     relabel_configs: Rules,
     metric_relabel_configs: Rules,
-    static_configs: Option<Vec<Option<Spanned<GroupFields>>>>,
-    file_sd_configs: Option<Vec<Option<Spanned<FileFields>>>>,
-    docker_sd_configs: Option<Vec<Option<Spanned<DockerFields>>>>,
+    }
 }
 
 /// Interval and time-out of a job or of all: what is not given, or is 0, is inherited, and an
@@ -435,7 +407,14 @@ impl JobFields {
             };
             return Err(Located::new(line, problem));
         }
-        let mut unsupported = self.unread();
+        let mut unsupported = Vec::new();
+        if self
+            .scrape_failure_log_file
+            .as_ref()
+            .is_some_and(|f| !f.is_empty())
+        {
+            unsupported.push("scrape_failure_log_file".to_owned());
+        }
         let native_histograms = self
             .scrape_native_histograms
             .unwrap_or(global.native_histograms);
@@ -483,17 +462,12 @@ impl JobFields {
                 global.limits.label_value_bytes,
             ),
         };
-        let docker_sd_configs = items(
-            self.docker_sd_configs,
-            line,
-            "an entry of docker_sd_configs",
-            |at, docker| docker_discovery(docker, at, dir),
-        )?;
-        for (name, _) in docker_sd_configs.iter().flat_map(|d| &d.filters) {
-            if !DOCKER_FILTERS.contains(&name.as_str()) {
-                unsupported.push(format!("filter {name:?} of docker_sd_configs"));
-            }
-        }
+        let is_relabelled = self
+            .relabel_configs
+            .as_ref()
+            .is_some_and(|rules| !rules.is_empty());
+        let found = self.discovery_fields().check(line, dir, is_relabelled)?;
+        unsupported.extend(found.unsupported);
         Ok(ScrapeConfig {
             job_name,
             scrape_interval,
@@ -522,25 +496,16 @@ impl JobFields {
             http,
             relabel_configs: rules(self.relabel_configs, line, names)?,
             metric_relabel_configs: rules(self.metric_relabel_configs, line, names)?,
-            static_configs: items(
-                self.static_configs,
-                line,
-                "an entry of static_configs",
-                |at, group| group.check().map_err(|problem| Located::new(at, problem)),
-            )?,
-            file_sd_configs: items(
-                self.file_sd_configs,
-                line,
-                "an entry of file_sd_configs",
-                |at, file| file_discovery(file, at, dir),
-            )?,
-            docker_sd_configs,
+            static_configs: found.static_configs,
+            file_sd_configs: found.file_sd_configs,
+            docker_sd_configs: found.docker_sd_configs,
+            other_sd_configs: found.others,
             unsupported,
         })
     }
 }
 
-fn items<F, T>(
+pub(crate) fn items<F, T>(
     items: Option<Vec<Option<Spanned<F>>>>,
     line: u64,
     what: &'static str,
@@ -553,13 +518,21 @@ fn items<F, T>(
     checked.collect()
 }
 
-fn rules(list: Rules, line: u64, names: NameScheme) -> Result<Vec<RelabelConfig>, Located> {
+pub(crate) fn rules(
+    list: Rules,
+    line: u64,
+    names: NameScheme,
+) -> Result<Vec<RelabelConfig>, Located> {
     items(list, line, "a relabelling rule", |at, rule| {
         rule.check(names).map_err(|e| Located::new(at, e))
     })
 }
 
-fn file_discovery(fields: FileFields, line: u64, dir: &Path) -> Result<FileDiscovery, Located> {
+pub(crate) fn file_discovery(
+    fields: FileFields,
+    line: u64,
+    dir: &Path,
+) -> Result<FileDiscovery, Located> {
     let files = fields.files.unwrap_or_default();
     if files.is_empty() {
         return Err(Located::new(line, Problem::Missing("files")));
@@ -586,7 +559,7 @@ fn file_discovery(fields: FileFields, line: u64, dir: &Path) -> Result<FileDisco
     })
 }
 
-fn docker_discovery(
+pub(crate) fn docker_discovery(
     mut fields: DockerFields,
     line: u64,
     dir: &Path,

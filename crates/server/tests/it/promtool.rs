@@ -140,7 +140,7 @@ fn checks_of_rules_end_as_with_promtool() {
         (
             &["--lint=none", "--lint-fatal", "rules_duplicates.yml"],
             0,
-            "SUCCESS: 3 rules",
+            "SUCCESS: 5 rules",
             "",
         ),
         (
@@ -164,6 +164,137 @@ fn checks_of_rules_end_as_with_promtool() {
         (&["not-there.yml"], 1, "", "not-there.yml"),
     ] {
         let (code, out, err) = run(&dir, &[&["check", "rules"], words].concat());
+        assert_eq!(code, wanted, "{words:?}\n{out}{err}");
+        assert!(out.contains(out_said), "{words:?}\n{out}");
+        assert!(err.contains(err_said), "{words:?}\n{err}");
+    }
+}
+
+#[test]
+fn checks_of_configurations_end_as_with_promtool() {
+    let Some(dir) = data() else { return };
+    let missing_cert = "error checking client cert file \"nonexistent_cert_file.yml\": stat nonexistent_cert_file.yml: no such file or directory";
+    for (words, wanted, out_said, err_said) in [
+        (
+            &["prometheus-config.good.yml"][..],
+            0,
+            " SUCCESS: prometheus-config.good.yml is valid prometheus config file syntax\n",
+            "",
+        ),
+        (
+            &["prometheus-aws-sd-empty-region.good.yml"],
+            0,
+            "WARNING: ec2_sd_configs of job",
+            "",
+        ),
+        (
+            &["prometheus-config.bad.yml"],
+            1,
+            "",
+            "unknown field `not-prometheus`",
+        ),
+        (&["not-there.yml"], 1, "", "not-there.yml"),
+        (
+            &["--lint-fatal", "prometheus-config.lint.yml"],
+            3,
+            "SUCCESS: 1 rule files found",
+            "lint error",
+        ),
+        (&["prometheus-config.lint.yml"], 0, "", "lint error"),
+        (
+            &[
+                "--lint=all",
+                "--lint-fatal",
+                "prometheus-config.lint.too_long_scrape_interval.yml",
+            ],
+            3,
+            "SUCCESS: 0 rules found",
+            "too long scrape interval found, data point will be marked as stale - job: too_long_scrape_interval_test, interval: 10m",
+        ),
+        (
+            &[
+                "--lint-fatal",
+                "prometheus-config.lint.too_long_scrape_interval.yml",
+            ],
+            0,
+            "",
+            "",
+        ),
+        (
+            &["config_with_rule_files.yml"],
+            1,
+            "",
+            "FAILED: \"non-existent-file.yml\" does not point to an existing file",
+        ),
+        (&["--syntax-only", "config_with_rule_files.yml"], 0, "", ""),
+        (
+            &["config_with_service_discovery_files.yml"],
+            0,
+            "WARNING: file \"nonexistent_file.yml\" for file_sd in scrape job \"prometheus\" does not exist",
+            "",
+        ),
+        (
+            &["--syntax-only", "config_with_service_discovery_files.yml"],
+            0,
+            "",
+            "",
+        ),
+        (
+            &["--agent", "config_with_rule_files.yml"],
+            1,
+            "",
+            "field rule_files is not allowed in agent mode",
+        ),
+        (&["config_with_tls_files.yml"], 1, "", missing_cert),
+        (&["--syntax-only", "config_with_tls_files.yml"], 0, "", ""),
+        (
+            &["authorization_credentials_file.bad.yml"],
+            1,
+            "",
+            "error checking authorization credentials or bearer token file \"/random/file/which/does/not/exist.yml\": stat /random/file/which/does/not/exist.yml: no such file or directory",
+        ),
+        (
+            &["--syntax-only", "authorization_credentials_file.bad.yml"],
+            0,
+            "",
+            "",
+        ),
+        (&["authorization_credentials_file.good.yml"], 0, "", ""),
+        (
+            &["url_in_scrape_targetgroup_with_relabel_config.good.yml"],
+            0,
+            "",
+            "",
+        ),
+        (
+            &["url_in_scrape_targetgroup_with_relabel_config.bad.yml"],
+            1,
+            "",
+            "FAILED: instance 0 in group 0: \"http://bad\" is not a valid hostname",
+        ),
+        (
+            &[
+                "--syntax-only",
+                "url_in_scrape_targetgroup_with_relabel_config.bad.yml",
+            ],
+            1,
+            "",
+            "http://bad",
+        ),
+        (
+            &["url_in_alert_targetgroup_with_relabel_config.good.yml"],
+            0,
+            "",
+            "",
+        ),
+        (
+            &["url_in_alert_targetgroup_with_relabel_config.bad.yml"],
+            1,
+            "",
+            "FAILED: \"http://bad\" is not a valid hostname",
+        ),
+    ] {
+        let (code, out, err) = run(&dir, &[&["check", "config"], words].concat());
         assert_eq!(code, wanted, "{words:?}\n{out}{err}");
         assert!(out.contains(out_said), "{words:?}\n{out}");
         assert!(err.contains(err_said), "{words:?}\n{err}");

@@ -33,6 +33,7 @@ mod worker;
 use discover::{Discovered, Files, TARGETS_MAX, discover};
 use fetch::Fetcher;
 use series::Rules;
+pub use target::check_group;
 use target::{Target, target, with_defaults};
 pub use targets::{ActiveTarget, LastScrape, Pool, Targets};
 use worker::{Source, Worker};

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use hyper::Uri;
-use kittiwake_config::{ScrapeConfig, apply, format_duration, parse_duration};
+use kittiwake_config::{ScrapeConfig, TargetGroup, apply, format_duration, parse_duration};
 use kittiwake_model::{LabelError, Labels, LabelsBuilder};
 use kittiwake_wire::exposition::Options;
 
@@ -123,6 +123,24 @@ pub(super) fn target(
         timeout,
         histograms,
     }))
+}
+
+/// Whether what a group lists are targets, as far as a job's rules let them be. The error is the
+/// place of the first that is none, and why.
+pub fn check_group(job: &ScrapeConfig, group: &TargetGroup) -> Result<(), (usize, String)> {
+    for (index, address) in group.targets.iter().enumerate() {
+        let mut discovered = group.labels.clone();
+        discovered.insert("__address__".to_owned(), address.clone());
+        match target(job, &with_defaults(job, discovered)) {
+            Ok(_) => {}
+            Err(TargetError::Address(address)) => {
+                let address = kittiwake_model::quote(&address);
+                return Err((index, format!("{address} is not a valid hostname")));
+            }
+            Err(error) => return Err((index, error.to_string())),
+        }
+    }
+    Ok(())
 }
 
 /// The parameters: the job's, their first values as the labels `__param_*` have them.
