@@ -4,6 +4,7 @@ mod count;
 mod cursor;
 mod field;
 mod plan;
+mod source;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
