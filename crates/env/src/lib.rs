@@ -13,6 +13,7 @@
 mod clock;
 mod error;
 mod fs;
+pub mod heap;
 mod periodic;
 mod real;
 mod rng;

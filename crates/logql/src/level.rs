@@ -143,24 +143,26 @@ fn of_logfmt(line: &str) -> Option<String> {
 }
 
 fn of_words(line: &str) -> &'static str {
-    let lower = line.to_lowercase();
-    let bytes = lower.as_bytes();
-    let opens = |at: usize| at == 0 || b" \t\n[({\"'=|".contains(&bytes[at - 1]);
-    let closes = |at: usize| {
-        bytes
-            .get(at)
-            .is_none_or(|b| b" \t\n[](){}:,!\"'=|".contains(b))
-    };
-    let mut best = (lower.len(), "unknown");
-    for (word, level) in WORDS {
-        let mut places = lower.match_indices(word).map(|(at, _)| at);
-        if let Some(at) = places.find(|at| opens(*at) && closes(at + word.len()))
-            && at < best.0
-        {
-            best = (at, level);
+    let bytes = line.as_bytes();
+    let mut is_open = true;
+    for (at, byte) in bytes.iter().enumerate() {
+        if is_open && let Some(level) = word_at(&bytes[at..]) {
+            return level;
         }
+        is_open = b" \t\n[({\"'=|".contains(byte);
     }
-    best.1
+    "unknown"
+}
+
+/// The level that the word at the start of a text tells.
+fn word_at(text: &[u8]) -> Option<&'static str> {
+    let closes = |byte: &u8| b" \t\n[](){}:,!\"'=|".contains(byte);
+    let is_here = |(word, _): &&(&str, &str)| {
+        let here = text.get(..word.len());
+        here.is_some_and(|here| here.eq_ignore_ascii_case(word.as_bytes()))
+            && text.get(word.len()).is_none_or(closes)
+    };
+    WORDS.iter().find(is_here).map(|(_, level)| *level)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use kittiwake_model::{Labels, SeriesHash, TimeRange};
+use kittiwake_model::{BySeriesHash, Labels, SeriesHash, TimeRange};
 use parking_lot::RwLock;
 
 use crate::batch::Batch;
@@ -41,7 +41,7 @@ pub(crate) struct HeadStream {
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
     pub(crate) streams: Vec<HeadStream>,
-    by_hash: HashMap<SeriesHash, u32>,
+    by_hash: BySeriesHash<u32>,
     chunks: Vec<String>,
     metadata: Vec<Labels>,
     metadata_numbers: HashMap<Labels, u32>,

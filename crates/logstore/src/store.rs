@@ -9,7 +9,6 @@
 //! - A scan pins generations and parts under one lock, so a line that moves from head to part
 //!   is seen once.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -21,7 +20,7 @@ use kittiwake_journal::{
     FileMeta, Journal, JournalError, Manifest, ManifestError, ManifestKind, Sequence,
 };
 use kittiwake_model::delivery::Deliveries;
-use kittiwake_model::{Matcher, SeriesHash};
+use kittiwake_model::{BySeriesHash, Matcher};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::compaction::ROWS_MAX;
@@ -132,7 +131,7 @@ pub(crate) struct StreamState {
 /// What only the one who writes touches.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    pub(crate) streams: HashMap<SeriesHash, StreamState>,
+    pub(crate) streams: BySeriesHash<StreamState>,
     pub(crate) deliveries: Deliveries,
     pub(crate) frame: Vec<u8>,
     pub(crate) flushed_at_ns: u64,
@@ -270,7 +269,7 @@ impl Store {
                 ..State::default()
             }),
             writer: Mutex::new(Writer {
-                streams: HashMap::new(),
+                streams: BySeriesHash::default(),
                 deliveries: Deliveries::new(),
                 frame: Vec::new(),
                 flushed_at_ns: clock.monotonic_ns(),

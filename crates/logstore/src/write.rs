@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use kittiwake_journal::Sequence;
 use kittiwake_model::delivery::{Origin, Verdict};
-use kittiwake_model::{Labels, SeriesHash, SeriesHasher, StoreError};
+use kittiwake_model::{BySeriesHash, Labels, SeriesHash, SeriesHasher, StoreError};
 
 use crate::batch::Batch;
 use crate::part::Part;
@@ -122,7 +122,7 @@ impl Store {
         }
         let writer = &mut *writer;
         let mut written = Written::default();
-        let mut planned: HashMap<SeriesHash, StreamState> = HashMap::new();
+        let mut planned: BySeriesHash<StreamState> = BySeriesHash::default();
         let ordinals = self
             .plan(
                 &state,
@@ -225,7 +225,7 @@ impl Store {
         hashes: &[SeriesHash],
         is_numbered: bool,
         written: &mut Written,
-        planned: &mut HashMap<SeriesHash, StreamState>,
+        planned: &mut BySeriesHash<StreamState>,
     ) -> Result<Vec<Option<u32>>, StoreError> {
         let oldest_ns = match self.options.retention_ns {
             0 => i64::MIN,

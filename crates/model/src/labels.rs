@@ -5,8 +5,9 @@
 //! A label with an empty value is the same as no label, as in Prometheus; the builder drops it.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 use std::sync::{Arc, LazyLock};
 
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
@@ -334,6 +335,29 @@ impl LabelsBuilder {
 /// its own bytes without building a [`Labels`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SeriesHash(pub u128);
+
+/// A map by [`SeriesHash`]. They are spread evenly already, and senders cannot choose them.
+pub type BySeriesHash<V> = HashMap<SeriesHash, V, BuildHasherDefault<Halves>>;
+
+/// Takes a hash for what it is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Halves(u64);
+
+impl Hasher for Halves {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u128(&mut self, hash: u128) {
+        self.0 ^= hash as u64 ^ (hash >> 64) as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 /// Folds label pairs into a [`SeriesHash`]. The key keeps senders from making collisions.
 #[derive(Debug, Clone, Copy)]

@@ -22,7 +22,7 @@ mod quote;
 pub use delivery::{Deliveries, FrameNumber, Sender, Verdict};
 pub use float_histogram::FloatHistogram;
 pub use histogram::Histogram;
-pub use labels::{LabelError, Labels, LabelsBuilder, SeriesHash, SeriesHasher};
+pub use labels::{BySeriesHash, LabelError, Labels, LabelsBuilder, SeriesHash, SeriesHasher};
 pub use logs::{
     Amount, Apart, Count, CountCursor, Counted, Direction, Entry, EntryBatch, EntryCursor, EntryId,
     FieldFilter, FieldFormat, FieldTest, FollowCursor, LineFilter, LogStore, Scan, each_entry,

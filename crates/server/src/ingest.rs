@@ -61,9 +61,23 @@ pub struct Ingest {
     clock: Arc<dyn Clock>,
     deltas: Deltas,
     buffers: Mutex<Vec<Buffers>>,
-    streams_known: Mutex<[HashMap<String, Labels>; 2]>,
+    streams_known: Mutex<[HashMap<String, Stream>; 2]>,
     /// What was not stored, and why, beyond what the stores themselves count.
     pub dropped: Dropped,
+}
+
+/// A stream, and the level that its labels tell for all of its lines.
+#[derive(Debug, Clone)]
+struct Stream {
+    labels: Labels,
+    level: Option<Arc<str>>,
+}
+
+impl Stream {
+    fn new(labels: Labels) -> Self {
+        let level = level::of_labels(&labels).map(Arc::from);
+        Self { labels, level }
+    }
 }
 
 /// What a request of metrics is read into. Fresh memory for each would cost as much as parsing.
@@ -136,8 +150,7 @@ impl Ingest {
         let mut pairs = Vec::new();
         for stream in PushRequest::new(plain).streams() {
             let stream = stream.map_err(bad)?;
-            let labels = self.stream_labels(stream.labels_text())?;
-            let level = level::of_labels(&labels).map(str::to_owned);
+            let Stream { labels, level } = self.stream(stream.labels_text())?;
             lines.batch.start(labels);
             for entry in stream.entries() {
                 let entry = entry.map_err(bad)?;
@@ -161,8 +174,7 @@ impl Ingest {
         let mut lines = Lines::default();
         for stream in loki_push::decode_json(body, &limits).map_err(bad)? {
             check_stream(&stream.labels)?;
-            let labels = with_service_name(stream.labels);
-            let level = level::of_labels(&labels).map(str::to_owned);
+            let Stream { labels, level } = Stream::new(with_service_name(stream.labels));
             lines.batch.start(labels);
             for entry in &stream.entries {
                 lines.add(
@@ -213,20 +225,20 @@ impl Ingest {
         })
     }
 
-    /// The labels of a stream from their text; senders repeat the same ones all the time.
-    fn stream_labels(&self, text: &str) -> Result<Labels, Problem> {
+    /// A stream from the text of its labels; senders repeat the same ones all the time.
+    fn stream(&self, text: &str) -> Result<Stream, Problem> {
         let mut known = self.streams_known.lock();
-        if let Some(labels) = known[0].get(text).or_else(|| known[1].get(text)) {
-            return Ok(labels.clone());
+        if let Some(stream) = known[0].get(text).or_else(|| known[1].get(text)) {
+            return Ok(stream.clone());
         }
         let labels = label_text::parse(text, LABELS_MAX).map_err(bad)?;
         check_stream(&labels)?;
-        let labels = with_service_name(labels);
+        let stream = Stream::new(with_service_name(labels));
         if known[0].len() >= STREAMS_KNOWN_MAX {
             known[1] = std::mem::take(&mut known[0]);
         }
-        known[0].insert(text.to_owned(), labels.clone());
-        Ok(labels)
+        known[0].insert(text.to_owned(), stream.clone());
+        Ok(stream)
     }
 }
 

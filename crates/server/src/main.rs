@@ -8,6 +8,8 @@ use kittiwake_server::args::{Args, Command};
 use kittiwake_server::{check_command, logs_command, run, test_command, tsdb_command};
 
 fn main() -> ExitCode {
+    // Where it is not taken, more memory is held, and nothing else.
+    let _ = kittiwake_env::heap::keep_small();
     let args = Args::parse();
     if !matches!(args.command, Some(Command::Health)) {
         logging::init(args.log_level, args.log_format);
