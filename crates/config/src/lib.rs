@@ -47,6 +47,6 @@ pub use scrape::{
 };
 pub use secret::{Secret, SecretSource};
 pub use shape::{Shape, first_document};
-pub use shown::{job_without_secrets, without_secrets};
+pub use shown::{job_without_secrets, without_secrets, yaml_of};
 pub use tls::TlsVersion;
 pub use web::{Role, TlsServer, Token, WebConfig};

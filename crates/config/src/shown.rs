@@ -35,6 +35,13 @@ pub fn without_secrets(text: &str) -> String {
     out
 }
 
+/// A value as YAML.
+pub fn yaml_of(value: &Value) -> String {
+    let mut out = String::new();
+    push(&mut out, value, 0, false);
+    out
+}
+
 /// One job of a configuration, whose secrets are gone already.
 pub fn job_without_secrets(shown: &str, job_name: &str) -> String {
     let value: Value = serde_saphyr::from_str(shown).unwrap_or(Value::Null);

@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use kittiwake_env::Clock;
 use kittiwake_logstore as logs;
+use kittiwake_rules::Manager;
 use kittiwake_tsdb as metrics;
 use tokio::sync::{Notify, Semaphore, watch};
 use tower_http::compression::CompressionLayer;
@@ -29,6 +30,7 @@ use crate::notifications::{self, Notifications};
 use crate::own_metrics::OwnMetrics;
 use crate::pool::{Limits, QueryPool};
 use crate::reply::{Problem, not_found};
+use crate::rules::{self, AlertRouter, RuleOptions};
 use crate::status_api::Nodes;
 use crate::{
     admin_api, lifecycle, loki_api, loki_delete, loki_fields, loki_index, loki_other,
@@ -56,6 +58,10 @@ pub struct App {
     pub own: Arc<OwnMetrics>,
     /// What is known of the nodes.
     pub nodes: Arc<Nodes>,
+    /// The rules.
+    pub rules: Arc<Manager>,
+    /// Where their alerts go.
+    pub alerts: Arc<AlertRouter>,
     /// The configuration.
     pub config: Arc<LiveConfig>,
     /// What the command line says.
@@ -94,6 +100,8 @@ pub struct Options {
     pub cors: Cors,
     /// Where data lies.
     pub storage: PathBuf,
+    /// What is said of rules.
+    pub rules: RuleOptions,
 }
 
 impl Options {
@@ -150,7 +158,12 @@ impl App {
             Arc::clone(&ingest),
             Arc::clone(&nodes),
         )?);
+        let alerts: Arc<AlertRouter> = Arc::default();
+        let rules = rules::manager(&metrics, &logs, clock.clone(), &options, alerts.clone());
+        own.show(&rules, &config);
         Ok(Self {
+            rules,
+            alerts,
             ingest,
             metrics,
             logs,
@@ -168,6 +181,13 @@ impl App {
             ingesting: Arc::new(Semaphore::new(INGEST_MAX)),
             room: Room::default(),
         })
+    }
+
+    /// Takes up the rules of the configuration as it is now.
+    pub fn load_rules(&self) -> Result<(), String> {
+        let config = self.config.now().config;
+        self.alerts.configure(&config);
+        rules::load(&self.rules, &config)
     }
 
     /// The time in ms.
@@ -226,8 +246,8 @@ fn prometheus_routes() -> Router<App> {
         .route("/targets/metadata", get(targets_api::metadata))
         .route("/targets/relabel_steps", get(targets_api::relabel_steps))
         .route("/alertmanagers", get(targets_api::alertmanagers))
-        .route("/alerts", get(targets_api::alerts))
-        .route("/rules", get(targets_api::rules))
+        .route("/alerts", get(rules::api::alerts))
+        .route("/rules", get(rules::api::rules))
         .route("/status/config", get(prometheus_status::config))
         .route("/status/flags", get(prometheus_status::flags))
         .route("/status/buildinfo", get(prometheus_status::build_info))
@@ -310,8 +330,8 @@ pub fn routes(app: App, access: Arc<Access>) -> Router {
         )
         .route("/drilldown-limits", get(loki_other::drilldown_limits))
         .route("/config", get(loki_other::config))
-        .route("/rules", get(loki_other::rules))
-        .route("/rules/{*rest}", get(loki_other::rules))
+        .route("/rules", get(rules::loki::rules))
+        .route("/rules/{*rest}", get(rules::loki::rules_below))
         .route("/status/buildinfo", get(loki_api::build_info))
         .route("/tail", get(tail::tail))
         .route(
@@ -333,11 +353,11 @@ pub fn routes(app: App, access: Arc<Access>) -> Router {
         .route("/flush", post(loki_other::flush))
         .route(
             "/prometheus/api/v1/rules",
-            get(loki_other::prometheus_rules),
+            get(rules::loki::prometheus_rules),
         )
         .route(
             "/prometheus/api/v1/alerts",
-            get(loki_other::prometheus_alerts),
+            get(rules::loki::prometheus_alerts),
         )
         .route(
             "/api/search",

@@ -103,6 +103,38 @@ pub struct Args {
     )]
     pub query_memory: String,
 
+    /// Longest time that the server may have been down for the state of alerts to be taken up
+    #[arg(
+        long = "rules.alert.for-outage-tolerance",
+        value_name = "DURATION",
+        default_value = "1h"
+    )]
+    pub outage_tolerance: String,
+
+    /// Time that an alert still waits at least after its state was taken up
+    #[arg(
+        long = "rules.alert.for-grace-period",
+        value_name = "DURATION",
+        default_value = "10m"
+    )]
+    pub grace_period: String,
+
+    /// Time to wait before an alert that fires is sent again
+    #[arg(
+        long = "rules.alert.resend-delay",
+        value_name = "DURATION",
+        default_value = "1m"
+    )]
+    pub resend_delay: String,
+
+    /// Groups of rules that run at once
+    #[arg(
+        long = "rules.max-concurrent-evals",
+        value_name = "COUNT",
+        default_value_t = 4
+    )]
+    pub rule_concurrency: usize,
+
     /// How far back a query looks for a series' newest sample
     #[arg(
         long = "query.lookback-delta",
@@ -223,6 +255,16 @@ impl Args {
             ("query.max-samples", self.query_samples.to_string()),
             ("query.max-memory", self.query_memory.clone()),
             ("query.lookback-delta", self.lookback.clone()),
+            (
+                "rules.alert.for-outage-tolerance",
+                self.outage_tolerance.clone(),
+            ),
+            ("rules.alert.for-grace-period", self.grace_period.clone()),
+            ("rules.alert.resend-delay", self.resend_delay.clone()),
+            (
+                "rules.max-concurrent-evals",
+                self.rule_concurrency.to_string(),
+            ),
             ("no-collector", self.no_collector.to_string()),
             ("host-name", text(&self.host_name)),
             ("path.procfs", self.procfs.display().to_string()),
@@ -244,6 +286,11 @@ impl Args {
             bail!("--{flag} must be longer than 0");
         }
         Ok(duration)
+    }
+
+    /// The value of a flag that is a duration, and may be 0.
+    pub fn period(&self, flag: &str, text: &str) -> Result<Duration> {
+        parse_duration(text).with_context(|| format!("--{flag} {text:?}: write a duration like 2m"))
     }
 
     /// Where data lies.

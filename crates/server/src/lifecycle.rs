@@ -12,6 +12,14 @@ const DISABLED: &str = "Lifecycle API is not enabled.";
 /// Reads the configuration anew and logs how that went.
 pub fn reload(app: &App) -> Result<(), String> {
     let reloaded = app.config.reload(app.now_ms());
+    let reloaded = reloaded.map_err(|error| error.to_string()).and_then(|()| {
+        // The rules that were in force stay when a file of the new ones is wrong.
+        let loaded = app.load_rules();
+        if loaded.is_err() {
+            app.config.mark_failed();
+        }
+        loaded
+    });
     match &reloaded {
         Ok(()) => {
             app.notifications.clear(RELOAD_FAILED);
@@ -22,7 +30,7 @@ pub fn reload(app: &App) -> Result<(), String> {
             tracing::error!(%error, "the configuration was not reloaded, the one before stays");
         }
     }
-    reloaded.map_err(|error| error.to_string())
+    reloaded
 }
 
 const RELOAD_FAILED: &str = "Configuration reload has failed.";

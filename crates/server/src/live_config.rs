@@ -60,6 +60,11 @@ impl LiveConfig {
         self.changed.subscribe()
     }
 
+    /// Notes that what the file says could not be done.
+    pub fn mark_failed(&self) {
+        self.loaded.write().is_last_ok = false;
+    }
+
     /// Reads the file anew. When that fails, what was in force stays.
     pub fn reload(&self, now_ms: i64) -> Result<(), ConfigError> {
         let _one = self.reloading.lock();

@@ -36,21 +36,6 @@ pub async fn drilldown_limits() -> Response {
     ))
 }
 
-/// `/loki/api/v1/rules`: Loki's answer when it has no rules.
-pub async fn rules() -> Response {
-    (StatusCode::NOT_FOUND, "no rule groups found\n").into_response()
-}
-
-/// `/prometheus/api/v1/rules` and `/loki/api/v1/prometheus/rules`
-pub async fn prometheus_rules() -> Response {
-    json(r#"{"status":"success","data":{"groups":[]},"errorType":"","error":""}"#.to_owned())
-}
-
-/// `/prometheus/api/v1/alerts`
-pub async fn prometheus_alerts() -> Response {
-    json(r#"{"status":"success","data":{"alerts":[]},"errorType":"","error":""}"#.to_owned())
-}
-
 /// `/config` and `/loki/api/v1/config`: what a client of Loki's looks for in its settings.
 pub async fn config() -> Response {
     let kind = [(

@@ -1,10 +1,11 @@
 //! The program's own metrics, as `/metrics` shows them.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use axum::http::StatusCode;
 use kittiwake_logstore as logs;
+use kittiwake_rules::Manager;
 use kittiwake_tsdb as metrics;
 use prometheus::{
     Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
@@ -12,6 +13,8 @@ use prometheus::{
 };
 
 use crate::ingest::Ingest;
+use crate::live_config::LiveConfig;
+use crate::rules;
 use crate::status_api::Nodes;
 
 /// Counters of the server, and figures of the stores, read when they are asked for.
@@ -36,6 +39,8 @@ pub struct OwnMetrics {
     logs: Arc<logs::Store>,
     ingest: Arc<Ingest>,
     nodes: Arc<Nodes>,
+    /// What is shown of rules and of the configuration.
+    later: OnceLock<(Weak<Manager>, Arc<LiveConfig>)>,
 }
 
 impl OwnMetrics {
@@ -153,6 +158,7 @@ impl OwnMetrics {
             logs,
             ingest,
             nodes,
+            later: OnceLock::new(),
         })
     }
 
@@ -180,7 +186,23 @@ impl OwnMetrics {
             self.resident.set(resident_bytes as i64);
             set(&self.cpu_ms, cpu_ms);
         }
-        self.registry.gather()
+        let mut families = self.registry.gather();
+        if let Some((rules, config)) = self.later.get() {
+            families.extend(rules::reload_families(&config.now()));
+            families.extend(
+                rules
+                    .upgrade()
+                    .iter()
+                    .flat_map(|rules| rules::families(rules)),
+            );
+        }
+        families
+    }
+
+    /// Shows the counts of rules, and how the configuration was read, too.
+    pub fn show(&self, rules: &Arc<Manager>, config: &Arc<LiveConfig>) {
+        // It is called once.
+        let _ = self.later.set((Arc::downgrade(rules), Arc::clone(config)));
     }
 
     fn read_stores(&self) {

@@ -25,6 +25,7 @@ use crate::lifecycle;
 use crate::listener::{Listener, Peer, tls_acceptor};
 use crate::live_config::LiveConfig;
 use crate::pool::Limits;
+use crate::rules::RuleOptions;
 use crate::status_api::Nodes;
 
 /// How often the stores' logs are synced.
@@ -134,8 +135,21 @@ async fn serve_on(args: &Args) -> Result<()> {
     }
     let timeout = args.duration("query.timeout", &args.query_timeout)?;
     let lookback = args.duration("query.lookback-delta", &args.lookback)?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let external_url = match &args.external_url {
+        Some(url) => url.trim_end_matches('/').to_owned(),
+        None => format!("{scheme}://{address}"),
+    };
     let options = Options {
         flags: args.flags(),
+        rules: RuleOptions {
+            outage_tolerance: args
+                .duration("rules.alert.for-outage-tolerance", &args.outage_tolerance)?,
+            grace_period: args.period("rules.alert.for-grace-period", &args.grace_period)?,
+            resend_delay: args.period("rules.alert.resend-delay", &args.resend_delay)?,
+            concurrency: args.rule_concurrency,
+            external_url,
+        },
         is_lifecycle_enabled: args.enable_lifecycle,
         is_admin_enabled: args.enable_admin_api,
         lookback_ms: i64::try_from(lookback.as_millis())?,
@@ -159,6 +173,11 @@ async fn serve_on(args: &Args) -> Result<()> {
         options,
         stop: stopped.clone(),
     })?;
+    app.load_rules()
+        .map_err(anyhow::Error::msg)
+        .context("--config.file")?;
+    app.rules.start(app.options.rules.concurrency)?;
+    let rules = Arc::clone(&app.rules);
     let collector = if args.no_collector {
         None
     } else {
@@ -194,7 +213,6 @@ async fn serve_on(args: &Args) -> Result<()> {
 
     let mut salt = [0; 16];
     rng.fill(&mut salt);
-    let scheme = if tls.is_some() { "https" } else { "http" };
     let access = Access::new(web, is_loopback, args.external_url.as_deref(), cors, salt);
     let quit = Arc::clone(&app.quit);
     let reloading = app.clone();
@@ -221,6 +239,8 @@ async fn serve_on(args: &Args) -> Result<()> {
         }
     }
     tracing::info!("stopping");
+    // Groups that run come to their end before the stores do.
+    let _ = tokio::task::spawn_blocking(move || rules.stop()).await;
     if let Some(collector) = collector {
         collector.stop(DRAIN).await;
     }

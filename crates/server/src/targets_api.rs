@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::params::Params;
 use crate::prometheus_api::params;
 use crate::reply::{Problem, success};
-use crate::series_api::{selectors, series_selectors};
+use crate::series_api::selectors;
 
 /// The time of something that has not been yet, as Go writes it.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -243,42 +243,6 @@ fn rule_json(rule: &RelabelConfig) -> Value {
 /// `/api/v1/alertmanagers`
 pub async fn alertmanagers() -> Response {
     success(r#"{"activeAlertmanagers":[],"droppedAlertmanagers":[]}"#)
-}
-
-/// `/api/v1/alerts`
-pub async fn alerts() -> Response {
-    success(r#"{"alerts":[]}"#)
-}
-
-/// `/api/v1/rules`
-pub async fn rules(request: Request<Body>) -> Result<Response, Problem> {
-    let params = params(request).await?;
-    series_selectors(&params)?;
-    let kind = params.get("type").unwrap_or("").to_ascii_lowercase();
-    if !matches!(kind.as_str(), "" | "alert" | "record") {
-        return Err(Problem::bad_data(format!("not supported value {kind:?}")));
-    }
-    let exclude = params.get("exclude_alerts");
-    if exclude.is_some_and(|text| parse_bool(text).is_none()) {
-        return Err(Problem::bad_data(
-            "invalid parameter \"exclude_alerts\": error converting exclude_alerts",
-        ));
-    }
-    let group_limit = params.get("group_limit");
-    if params.get("group_next_token").is_some() && group_limit.is_none() {
-        return Err(Problem::bad_data(
-            "invalid parameter \"group_next_token\": group_limit needs to be present in order to paginate over the groups",
-        ));
-    }
-    if let Some(limit) = group_limit {
-        let is_good = limit.parse::<i32>().is_ok_and(|limit| limit > 0);
-        if !is_good {
-            return Err(Problem::bad_data(
-                "invalid parameter \"group_limit\": group_limit needs to be greater than 0",
-            ));
-        }
-    }
-    Ok(success(r#"{"groups":[]}"#))
 }
 
 /// A truth value as Go reads it.

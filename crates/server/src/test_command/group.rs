@@ -12,6 +12,7 @@ use kittiwake_rules::{AlertState, Environment, Group, Rule, RuleKind, SampleValu
 use super::RulesTest;
 use super::file::{AlertTest, ExpectedAlert, ExpressionTest, TestFile, TestGroup};
 use super::world::World;
+use crate::rules::api::exponent;
 
 fn nanos(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
@@ -269,25 +270,10 @@ impl Compared {
 
     fn text(&self) -> String {
         match self.histogram.as_str() {
-            "" => format!("{} {}", self.labels, exponent(self.value)),
+            "" => format!("{} {}", self.labels, exponent(self.value, 'E')),
             histogram => format!("{} {histogram}", self.labels),
         }
     }
-}
-
-/// A number as Go's `%E` writes it with the fewest digits.
-fn exponent(value: f64) -> String {
-    if value.is_nan() {
-        return "NaN".to_owned();
-    }
-    if value.is_infinite() {
-        return if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
-    }
-    let text = format!("{value:E}");
-    let (digits, exponent) = text.split_once('E').unwrap_or((&text, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    let sign = if exponent < 0 { '-' } else { '+' };
-    format!("{digits}E{sign}{:02}", exponent.abs())
 }
 
 fn check_expression(

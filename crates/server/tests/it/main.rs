@@ -11,4 +11,5 @@ mod prometheus;
 mod promtool;
 mod read;
 mod remote_write;
+mod rules;
 mod search;
