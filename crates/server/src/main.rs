@@ -11,7 +11,11 @@ fn main() -> ExitCode {
     // Where it is not taken, more memory is held, and nothing else.
     let _ = kittiwake_env::heap::keep_small();
     let args = Args::parse();
-    if !matches!(args.command, Some(Command::Health)) {
+    let says_all_itself = matches!(
+        args.command,
+        Some(Command::Health | Command::Check(_) | Command::Test(_))
+    );
+    if !says_all_itself {
         logging::init(args.log_level, args.log_format);
     }
     let done = match &args.command {

@@ -1,11 +1,15 @@
 //! Where rules' series are kept.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use kittiwake_model::Histogram;
+use kittiwake_model::histogram::ResetHint;
 use kittiwake_model::memory::MemoryMetrics;
+use kittiwake_model::{FloatHistogram, Histogram, Labels};
+use kittiwake_promql::notation;
 use kittiwake_rules::{RecordError, Recorded, Recorder, SampleValue};
 use kittiwake_tsdb::{Batch, Store};
+use parking_lot::Mutex;
 
 /// Into the metrics store.
 pub struct StoreRecorder(pub Arc<Store>);
@@ -18,7 +22,12 @@ impl Recorder for StoreRecorder {
             match &sample.value {
                 SampleValue::Float(value) => batch.sample(sample.time_ms, *value),
                 SampleValue::Histogram(histogram) => {
-                    let histogram = Arc::new(Histogram::from(histogram.as_ref()));
+                    // What it said of the sample before it does not hold in its new series.
+                    let mut histogram = histogram.as_ref().clone();
+                    if histogram.reset_hint != ResetHint::Gauge {
+                        histogram.reset_hint = ResetHint::Unknown;
+                    }
+                    let histogram = Arc::new(Histogram::from(&histogram));
                     batch.histogram(sample.time_ms, histogram, 0);
                 }
             }
@@ -36,21 +45,38 @@ impl Recorder for StoreRecorder {
 }
 
 /// Into memory, for tests of rules.
-pub struct MemoryRecorder(pub Arc<MemoryMetrics>);
+pub struct MemoryRecorder {
+    store: Arc<MemoryMetrics>,
+    /// The last histogram of each series.
+    last: Mutex<HashMap<Labels, FloatHistogram>>,
+}
+
+impl MemoryRecorder {
+    /// Writes into this.
+    pub fn new(store: Arc<MemoryMetrics>) -> Self {
+        Self {
+            store,
+            last: Mutex::default(),
+        }
+    }
+}
 
 impl Recorder for MemoryRecorder {
     fn record(&self, samples: &[Recorded]) -> Result<(), RecordError> {
+        let mut lasts = self.last.lock();
         for Recorded {
             labels,
             time_ms,
             value,
         } in samples
         {
+            let mut last = lasts.remove(labels);
             match value {
-                SampleValue::Float(value) => self.0.append(labels, *time_ms, *value),
+                SampleValue::Float(value) => self.store.append(labels, *time_ms, *value),
                 SampleValue::Histogram(histogram) => {
-                    let histogram = Histogram::from(histogram.as_ref());
-                    self.0.append_histogram(labels, *time_ms, histogram);
+                    let histogram = notation::stored(histogram, &mut last);
+                    self.store.append_histogram(labels, *time_ms, histogram);
+                    lasts.extend(last.map(|last| (labels.clone(), last)));
                 }
             }
         }

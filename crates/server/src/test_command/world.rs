@@ -80,7 +80,7 @@ impl World {
         let external_labels = Labels::from_pairs(&group.external_labels);
         Ok(Environment {
             engine: Arc::new(self.engine.clone()),
-            recorder: Arc::new(MemoryRecorder(Arc::clone(&self.store))),
+            recorder: Arc::new(MemoryRecorder::new(Arc::clone(&self.store))),
             store: self.store.clone(),
             sink: Arc::new(NoSink),
             clock: Arc::new(RealClock::new()),
