@@ -86,6 +86,10 @@ impl Rule {
         outside: &Outside<'_>,
     ) -> Result<BTreeMap<Labels, Alert>, String> {
         let mut found = BTreeMap::new();
+        let mut failed: Option<String> = None;
+        let mut report = |error: &str| {
+            failed.get_or_insert_with(|| error.to_owned());
+        };
         for sample in answer {
             let functions = &outside.functions;
             let data = text::data(
@@ -97,12 +101,20 @@ impl Rule {
             let mut labels = sample.labels.to_builder();
             labels.remove("__name__");
             for (name, text) in &self.label_texts {
-                labels.set(name, &text.expand(&self.name, &data, functions));
+                labels.set(
+                    name,
+                    &text.expand(&self.name, &data, functions, &mut report),
+                );
             }
             labels.set("alertname", &self.name);
             let annotations = self.annotation_texts.iter();
             let annotations = annotations
-                .map(|(name, text)| (name.clone(), text.expand(&self.name, &data, functions)))
+                .map(|(name, text)| {
+                    (
+                        name.clone(),
+                        text.expand(&self.name, &data, functions, &mut report),
+                    )
+                })
                 .collect();
             let labels = labels.build().map_err(|error| error.to_string())?;
             let alert = Alert {
@@ -124,7 +136,20 @@ impl Rule {
                 );
             }
         }
+        self.report_template(failed);
         Ok(found)
+    }
+
+    /// Logs what went wrong with a template, once for as long as it goes wrong in the same way.
+    fn report_template(&self, failed: Option<String>) {
+        let mut known = self.template_error.lock();
+        if failed == *known {
+            return;
+        }
+        if let Some(error) = &failed {
+            tracing::warn!(alert = self.name, error, "a template of an alert failed");
+        }
+        *known = failed;
     }
 
     /// Moves one alert on; gives whether it stays known and whether it is active.

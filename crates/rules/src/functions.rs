@@ -146,6 +146,10 @@ fn float(value: &Value) -> Result<f64, String> {
             let unsigned = text.trim_start_matches(['+', '-']);
             let known = unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.')
                 || ["inf", "infinity", "nan"].contains(&unsigned.to_ascii_lowercase().as_str());
+            // What a native histogram is printed as; no number, in whatever way.
+            if text.starts_with("{count:") {
+                return Err("can't convert *histogram.FloatHistogram to float".to_owned());
+            }
             let parsed = known.then(|| text.parse().ok()).flatten();
             parsed.ok_or_else(|| {
                 let text = kittiwake_model::quote(text);

@@ -253,17 +253,20 @@ impl Group {
         };
         let took = environment.clock.monotonic_ns().saturating_sub(start);
         self.evaluations_ns.fetch_add(took, Ordering::Relaxed);
+        let mut status = rule.status.lock();
         if let Some(error) = &failed {
             self.figures.lock().failures += 1;
-            tracing::warn!(
-                file = self.file,
-                group = self.name,
-                rule = rule.name,
-                error,
-                "evaluating a rule failed"
-            );
+            // Once for as long as it fails in the same way.
+            if status.last_error.as_ref() != Some(error) {
+                tracing::warn!(
+                    file = self.file,
+                    group = self.name,
+                    rule = rule.name,
+                    error,
+                    "evaluating a rule failed"
+                );
+            }
         }
-        let mut status = rule.status.lock();
         status.health = if failed.is_some() {
             Health::Bad
         } else {

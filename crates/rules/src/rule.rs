@@ -69,6 +69,8 @@ pub struct Rule {
     pub(crate) annotation_texts: Vec<(String, Text)>,
     pub(crate) status: Mutex<Status>,
     pub(crate) alerts: Mutex<BTreeMap<Labels, Alert>>,
+    /// What went wrong with a template at the last evaluation.
+    pub(crate) template_error: Mutex<Option<String>>,
     /// Whether the state before the start is known, so that the state now may be written.
     restored: AtomicBool,
 }
@@ -105,6 +107,7 @@ impl Rule {
                 took: Duration::ZERO,
             }),
             alerts: Mutex::default(),
+            template_error: Mutex::default(),
             restored: AtomicBool::new(false),
         }
     }

@@ -69,11 +69,13 @@ pub(crate) fn data(
 impl Text {
     /// Fills in. What goes wrong is said in the text itself, since an alert with a bad
     /// description is better than none.
+    /// `report` is called with what went wrong.
     pub(crate) fn expand(
         &self,
         alert: &str,
         data: &Value,
         functions: &RuleFunctions<'_>,
+        report: &mut dyn FnMut(&str),
     ) -> String {
         let name = template_name(alert);
         let failed = match self {
@@ -87,7 +89,7 @@ impl Text {
                 }
             }
         };
-        tracing::warn!(alert, error = failed, "a template of an alert failed");
+        report(&failed);
         format!("<error expanding template: {failed}>")
     }
 }

@@ -32,6 +32,9 @@ impl Tally {
     }
 
     /// Prints the counts; fails where one of these is too small.
+    ///
+    /// # Panics
+    /// Then.
     pub fn verdict(&self, wanted: &[&str], least: usize) {
         for (feature, times) in &self.0 {
             eprintln!("{feature}: {times}");
@@ -46,6 +49,9 @@ impl Tally {
 }
 
 /// Rules, unless `DIFF_RULES` says otherwise.
+///
+/// # Panics
+/// When that is no number.
 pub fn rules(default: usize) -> usize {
     let given = std::env::var("DIFF_RULES");
     given.map_or(default, |text| text.parse().unwrap())

@@ -1,6 +1,7 @@
 //! `/api/v1/rules` and `/api/v1/alerts`, as Prometheus has them.
 
 use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -178,9 +179,9 @@ fn group_json(group: &Group, rules: &[Value]) -> Value {
         "name": group.name,
         "file": group.file,
         "rules": rules,
-        "interval": group.interval.as_secs_f64(),
+        "interval": seconds(group.interval),
         "limit": group.limit,
-        "evaluationTime": figures.last_took.as_secs_f64(),
+        "evaluationTime": seconds(figures.last_took),
         "lastEvaluation": time(figures.last_run_at_ns),
     })
 }
@@ -192,7 +193,7 @@ fn rule_json(rule: &Rule, excludes_alerts: bool) -> Value {
         "query": rule.query.text(),
         "labels": rule.labels,
         "health": status.health.as_str(),
-        "evaluationTime": status.took.as_secs_f64(),
+        "evaluationTime": seconds(status.took),
         "lastEvaluation": time(status.evaluated_at_ns),
         "type": "recording",
     });
@@ -202,8 +203,8 @@ fn rule_json(rule: &Rule, excludes_alerts: bool) -> Value {
     if rule.kind == RuleKind::Alert {
         fields["type"] = Value::from("alerting");
         fields["state"] = Value::from(rule.state().as_str());
-        fields["duration"] = Value::from(rule.hold.as_secs_f64());
-        fields["keepFiringFor"] = Value::from(rule.keep_firing_for.as_secs_f64());
+        fields["duration"] = seconds(rule.hold);
+        fields["keepFiringFor"] = seconds(rule.keep_firing_for);
         fields["annotations"] = json!(rule.annotations);
         fields["alerts"] = if excludes_alerts {
             Value::Null
@@ -231,6 +232,15 @@ fn alert_json(alert: &Alert) -> Value {
         fields["keepFiringSince"] = Value::from(time(Some(since)));
     }
     fields
+}
+
+/// Seconds as Go writes them in JSON: whole ones without a fraction.
+fn seconds(duration: Duration) -> Value {
+    if duration.subsec_nanos() == 0 {
+        Value::from(duration.as_secs())
+    } else {
+        Value::from(duration.as_secs_f64())
+    }
 }
 
 /// A time as Go writes it in JSON; what never was is the year 1.

@@ -130,7 +130,7 @@ async fn rules_and_alerts_are_evaluated_and_shown() {
     );
     assert_eq!(group["rules"][0]["query"], "sum by (job) (up)");
     assert_eq!(group["rules"][1]["state"], "firing");
-    assert_eq!(group["rules"][1]["duration"], 60.0);
+    assert_eq!(group["rules"][1]["duration"], 60);
     assert_eq!(group["rules"][2]["state"], "inactive");
     assert_eq!(group["rules"][2]["health"], "ok");
 
