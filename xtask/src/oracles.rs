@@ -67,6 +67,21 @@ const ORACLES: &[(&[&str], Source)] = &[
         },
     ),
     (
+        &["alertmanager"],
+        Source::Go {
+            packages: &["github.com/prometheus/alertmanager/cmd/alertmanager"],
+            // The last whose page is in the module.
+            version: "v0.30.0",
+        },
+    ),
+    (
+        &["amtool"],
+        Source::Go {
+            packages: &["github.com/prometheus/alertmanager/cmd/amtool"],
+            version: "v0.34.2",
+        },
+    ),
+    (
         &["loki", "logcli"],
         Source::GoReplacing {
             module: "github.com/grafana/loki/v3",

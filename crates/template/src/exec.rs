@@ -1,8 +1,7 @@
 //! Rendering.
 
-use std::sync::Arc;
-
 use crate::builtin;
+use crate::html::Escaper;
 use crate::parse::{Call, Node, Operand, Pipeline, Template};
 use crate::{Functions, Value};
 
@@ -74,6 +73,29 @@ impl Template {
         limits: &Limits,
         out: &mut String,
     ) -> Result<(), RenderError> {
+        self.render_as(dot, functions, limits, None, out)
+    }
+
+    /// As [`Template::render`], for HTML: values are escaped as their place in the text asks,
+    /// like Go's `html/template` does it.
+    pub fn render_html(
+        &self,
+        dot: &Value,
+        functions: &dyn Functions,
+        limits: &Limits,
+        out: &mut String,
+    ) -> Result<(), RenderError> {
+        self.render_as(dot, functions, limits, Some(Escaper::default()), out)
+    }
+
+    fn render_as(
+        &self,
+        dot: &Value,
+        functions: &dyn Functions,
+        limits: &Limits,
+        html: Option<Escaper>,
+        out: &mut String,
+    ) -> Result<(), RenderError> {
         let output_bytes_max = out.len().saturating_add(limits.output_bytes_max);
         let mut renderer = Renderer {
             template: self,
@@ -82,6 +104,7 @@ impl Template {
             steps_left: limits.steps_max,
             variables: vec![("$".to_owned(), dot.clone())],
             calls: 0,
+            html,
             out,
         };
         renderer.nodes(&self.root, dot).map(|_| ())
@@ -102,6 +125,7 @@ struct Renderer<'a> {
     steps_left: usize,
     variables: Vec<(String, Value)>,
     calls: usize,
+    html: Option<Escaper>,
     out: &'a mut String,
 }
 
@@ -135,14 +159,17 @@ impl Renderer<'_> {
 
     fn node(&mut self, node: &Node, dot: &Value) -> Done<Flow> {
         match node {
-            Node::Plain(text) => self.write(text)?,
+            Node::Plain(text) => match &mut self.html {
+                Some(html) => {
+                    let text = html.text(text);
+                    self.write(&text)?;
+                }
+                None => self.write(text)?,
+            },
             Node::Action(pipeline) => {
                 let value = self.pipeline(pipeline, dot)?;
                 if pipeline.variables.is_empty() {
-                    let text = match &value {
-                        Value::Nil => "<no value>".to_owned(),
-                        value => value.to_string(),
-                    };
+                    let text = self.shown(&value, pipeline);
                     self.write(&text)?;
                 }
             }
@@ -175,6 +202,28 @@ impl Renderer<'_> {
             Node::Continue => return Ok(Flow::Continue),
         }
         Ok(Flow::On)
+    }
+
+    /// A value as it goes into the output.
+    fn shown(&mut self, value: &Value, pipeline: &Pipeline) -> String {
+        let text = match value {
+            // HTML has nothing in place of what is missing.
+            Value::Nil if self.html.is_some() => String::new(),
+            Value::Nil => "<no value>".to_owned(),
+            value => self
+                .functions
+                .show(value)
+                .unwrap_or_else(|| value.to_string()),
+        };
+        let Some(html) = &mut self.html else {
+            return text;
+        };
+        let last = pipeline.commands.last().and_then(|command| command.first());
+        let escaped_by = match last {
+            Some(Operand::Function(call)) => call.name.as_str(),
+            _ => "",
+        };
+        html.value(value, &text, escaped_by)
     }
 
     fn call_template(&mut self, name: &str, value: &Value) -> Done<()> {
@@ -280,6 +329,16 @@ impl Renderer<'_> {
             return Ok(Value::Nil);
         };
         let Operand::Function(call) = first else {
+            let is_method = match first {
+                Operand::Field(names) | Operand::Variable(_, names) | Operand::Nested(_, names) => {
+                    !names.is_empty()
+                }
+                _ => false,
+            };
+            if is_method && (!rest.is_empty() || last.is_some()) {
+                let arguments = self.arguments(rest, dot, last)?;
+                return self.operand_with(first, dot, &arguments);
+            }
             if !rest.is_empty() || last.is_some() {
                 let what = match first {
                     Operand::Constant(value) => builtin::shown(value),
@@ -297,12 +356,22 @@ impl Renderer<'_> {
             let found = self.and_or(name == "or", rest, dot, last);
             return found.map_err(|e| e.at(call));
         }
-        let mut arguments = Vec::with_capacity(rest.len() + 1);
-        for operand in rest {
+        let arguments = self.arguments(rest, dot, last)?;
+        self.call(name, &arguments).map_err(|e| e.at(call))
+    }
+
+    fn arguments(
+        &mut self,
+        operands: &[Operand],
+        dot: &Value,
+        last: Option<Value>,
+    ) -> Done<Vec<Value>> {
+        let mut arguments = Vec::with_capacity(operands.len() + 1);
+        for operand in operands {
             arguments.push(self.operand(operand, dot)?);
         }
         arguments.extend(last);
-        self.call(name, &arguments).map_err(|e| e.at(call))
+        Ok(arguments)
     }
 
     fn call(&mut self, name: &str, arguments: &[Value]) -> Done<Value> {
@@ -354,46 +423,64 @@ impl Renderer<'_> {
     }
 
     fn operand(&mut self, operand: &Operand, dot: &Value) -> Done<Value> {
+        self.operand_with(operand, dot, &[])
+    }
+
+    /// The value of an operand; the arguments are those of a method at its end.
+    fn operand_with(&mut self, operand: &Operand, dot: &Value, arguments: &[Value]) -> Done<Value> {
         match operand {
             Operand::Constant(value) => Ok(value.clone()),
             Operand::Dot => Ok(dot.clone()),
-            Operand::Field(names) => fields(dot.clone(), names),
+            Operand::Field(names) => self.fields(dot.clone(), names, arguments),
             Operand::Variable(name, names) => {
                 let value = self.variables.iter().rev().find(|(n, _)| n == name);
-                fields(value.map(|(_, v)| v.clone()).unwrap_or_default(), names)
+                let value = value.map(|(_, v)| v.clone()).unwrap_or_default();
+                self.fields(value, names, arguments)
             }
             Operand::Function(call) => self.call(&call.name, &[]).map_err(|e| e.at(call)),
             Operand::Nested(pipeline, names) => {
                 let scope = self.variables.len();
                 let value = self.pipeline(pipeline, dot);
                 self.variables.truncate(scope);
-                fields(value?, names)
+                self.fields(value?, names, arguments)
             }
         }
     }
-}
 
-fn fields(mut value: Value, names: &[String]) -> Done<Value> {
-    for name in names {
-        value = match &value {
-            Value::Map(values, zero) => {
-                let values: &Arc<_> = values;
-                match values.get(name) {
-                    Some(value) => value.clone(),
-                    None if *zero => Value::text(""),
-                    None => Value::Nil,
-                }
+    fn fields(&self, mut value: Value, names: &[String], arguments: &[Value]) -> Done<Value> {
+        for (index, name) in names.iter().enumerate() {
+            let arguments = if index + 1 == names.len() {
+                arguments
+            } else {
+                &[]
+            };
+            if let Some(answer) = self.functions.method(&value, name, arguments) {
+                value = answer.map_err(failed)?;
+                continue;
             }
-            Value::Nil => {
-                return Err(failed(format!("nil data; no entry for key {name:?}")));
-            }
-            other => {
+            if !arguments.is_empty() {
+                let name = names.join(".");
                 return Err(failed(format!(
-                    "can't evaluate field {name} in type {}",
-                    other.type_name()
+                    "can't give argument to non-function field {name}"
                 )));
             }
-        };
+            value = field(&value, name)?;
+        }
+        Ok(value)
     }
-    Ok(value)
+}
+
+fn field(value: &Value, name: &str) -> Done<Value> {
+    match value {
+        Value::Map(values, zero) => Ok(match values.get(name) {
+            Some(value) => value.clone(),
+            None if *zero => Value::text(""),
+            None => Value::Nil,
+        }),
+        Value::Nil => Err(failed(format!("nil data; no entry for key {name:?}"))),
+        other => Err(failed(format!(
+            "can't evaluate field {name} in type {}",
+            other.type_name()
+        ))),
+    }
 }

@@ -1,4 +1,4 @@
-//! Go's `text/template`: parsed once, rendered often, with functions that the caller gives.
+//! Go's `text/template` and `html/template`: parsed once, rendered often, with functions that the caller gives.
 //!
 //! Pipelines, variables, `if`, `with`, `range`, `define`, `template`, `block`, `break` and
 //! `continue` work as in Go, and so do the functions that Go builds in. What a template may
@@ -7,6 +7,7 @@
 
 mod builtin;
 mod exec;
+mod html;
 mod lexer;
 mod parse;
 mod printf;
@@ -16,7 +17,7 @@ pub use builtin::urlquery;
 pub use exec::{Limits, RenderError};
 pub use parse::{ParseError, Template};
 pub use printf::sprintf;
-pub use value::Value;
+pub use value::{Mark, Value};
 
 /// Functions that templates may call beyond Go's own.
 pub trait Functions {
@@ -25,6 +26,22 @@ pub trait Functions {
 
     /// Calls a function. The error's text stands in that of the rendering.
     fn call(&self, name: &str, arguments: &[Value]) -> Result<Value, String>;
+
+    /// Calls a method of a value, or reads a field that is more than an entry of a map; `None`
+    /// when the value has no such one.
+    fn method(
+        &self,
+        _value: &Value,
+        _name: &str,
+        _arguments: &[Value],
+    ) -> Option<Result<Value, String>> {
+        None
+    }
+
+    /// How a value is printed, if not as Go prints values of its kind.
+    fn show(&self, _value: &Value) -> Option<String> {
+        None
+    }
 }
 
 /// No functions but Go's own.

@@ -1,6 +1,7 @@
 //! From tokens to the tree of a template.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::builtin;
 use crate::lexer::{Token, line_of, tokens};
@@ -25,7 +26,7 @@ pub struct ParseError {
 #[derive(Debug, Clone)]
 pub struct Template {
     pub(crate) root: Vec<Node>,
-    pub(crate) named: BTreeMap<String, Vec<Node>>,
+    pub(crate) named: BTreeMap<String, Arc<Vec<Node>>>,
 }
 
 #[derive(Debug, Clone)]
@@ -105,11 +106,37 @@ impl Template {
         match end {
             Stop::Source => Ok(Self {
                 root,
-                named: parser.named,
+                named: parser
+                    .named
+                    .into_iter()
+                    .map(|(name, nodes)| (name, Arc::new(nodes)))
+                    .collect(),
             }),
             Stop::Else => Err(parser.error("unexpected {{else}}")),
             Stop::End => Err(parser.error("unexpected {{end}}")),
         }
+    }
+
+    /// Lets it call what others define; its own definitions win.
+    #[must_use]
+    pub fn within(mut self, others: &Self) -> Self {
+        let mut named = others.named.clone();
+        named.append(&mut self.named);
+        self.named = named;
+        self
+    }
+
+    /// Lets it be called by a name, as Go names what was read from a file.
+    #[must_use]
+    pub fn called(mut self, name: &str) -> Self {
+        let root = Arc::new(self.root.clone());
+        self.named.insert(name.to_owned(), root);
+        self
+    }
+
+    /// The names of what it defines.
+    pub fn defines(&self) -> impl Iterator<Item = &str> {
+        self.named.keys().map(String::as_str)
     }
 
     /// The names of all fields that it reads, as far as they can be told.

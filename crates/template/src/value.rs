@@ -6,6 +6,15 @@ use std::sync::Arc;
 
 use kittiwake_model::calendar::civil;
 
+/// Where in HTML a text is safe as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// Between tags.
+    Html,
+    /// As an address.
+    Url,
+}
+
 /// A value of a template.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum Value {
@@ -22,6 +31,10 @@ pub enum Value {
     Text(Arc<str>),
     /// A time in ns since 1970, with its zone's offset in seconds.
     Time(i64, i32),
+    /// A span of time in ns.
+    Duration(i64),
+    /// A text that is known to be safe in some place of HTML.
+    Marked(Mark, Arc<str>),
     /// A list.
     List(Arc<Vec<Value>>),
     /// Values by name. `true` where a name that is missing means an empty text (Go's
@@ -30,6 +43,9 @@ pub enum Value {
 }
 
 impl Value {
+    /// Go's zero time, the start of the year 1.
+    pub const ZERO_TIME: Self = Self::Time(i64::MIN, 0);
+
     /// A text.
     pub fn text(text: impl AsRef<str>) -> Self {
         Self::Text(Arc::from(text.as_ref()))
@@ -57,6 +73,8 @@ impl Value {
             Self::Float(number) => *number != 0.0,
             Self::Text(text) => !text.is_empty(),
             Self::Time(..) => true,
+            Self::Duration(ns) => *ns != 0,
+            Self::Marked(_, text) => !text.is_empty(),
             Self::List(values) => !values.is_empty(),
             Self::Map(values, _) => !values.is_empty(),
         }
@@ -71,6 +89,9 @@ impl Value {
             Self::Float(_) => "float64",
             Self::Text(_) => "string",
             Self::Time(..) => "time.Time",
+            Self::Duration(_) => "time.Duration",
+            Self::Marked(Mark::Html, _) => "template.HTML",
+            Self::Marked(Mark::Url, _) => "template.URL",
             Self::List(_) => "[]interface {}",
             Self::Map(_, true) => "map[string]string",
             Self::Map(_, false) => "map[string]interface {}",
@@ -80,7 +101,7 @@ impl Value {
     /// The text, if it is one.
     pub fn as_text(&self) -> Option<&str> {
         match self {
-            Self::Text(text) => Some(text),
+            Self::Text(text) | Self::Marked(_, text) => Some(text),
             _ => None,
         }
     }
@@ -94,7 +115,8 @@ impl fmt::Display for Value {
             Self::Bool(truth) => write!(f, "{truth}"),
             Self::Int(number) => write!(f, "{number}"),
             Self::Float(number) => f.write_str(&crate::printf::general(*number, None)),
-            Self::Text(text) => f.write_str(text),
+            Self::Text(text) | Self::Marked(_, text) => f.write_str(text),
+            Self::Duration(ns) => f.write_str(&duration_text(*ns)),
             Self::Time(ns, offset) => f.write_str(&time_text(*ns, *offset)),
             Self::List(values) => {
                 f.write_str("[")?;
@@ -122,6 +144,9 @@ impl fmt::Display for Value {
 
 /// A time as Go's `Time.String` writes it.
 fn time_text(ns: i64, offset: i32) -> String {
+    if ns == i64::MIN {
+        return "0001-01-01 00:00:00 +0000 UTC".to_owned();
+    }
     let local = i128::from(ns) + i128::from(offset) * 1_000_000_000;
     let days = local.div_euclid(86_400_000_000_000) as i64;
     let in_day = local.rem_euclid(86_400_000_000_000) as u64;
@@ -147,4 +172,34 @@ fn time_text(ns: i64, offset: i32) -> String {
     text.push(' ');
     text.push_str(if offset == 0 { "UTC" } else { &zone });
     text
+}
+
+/// A span as Go's `Duration.String` writes it: `1h2m3.5s`, `1.5ms`, `0s`.
+fn duration_text(ns: i64) -> String {
+    let size = ns.unsigned_abs();
+    let sign = if ns < 0 { "-" } else { "" };
+    let fraction = |whole: u64, rest: u64, digits: usize| {
+        let text = format!("{whole}.{rest:0digits$}");
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    };
+    match size {
+        0 => "0s".to_owned(),
+        1..1_000 => format!("{sign}{size}ns"),
+        1_000..1_000_000 => format!("{sign}{}µs", fraction(size / 1_000, size % 1_000, 3)),
+        1_000_000..1_000_000_000 => {
+            format!(
+                "{sign}{}ms",
+                fraction(size / 1_000_000, size % 1_000_000, 6)
+            )
+        }
+        _ => {
+            let (whole, rest) = (size / 1_000_000_000, size % 1_000_000_000);
+            let seconds = fraction(whole % 60, rest, 9);
+            match (whole / 3600, whole / 60 % 60) {
+                (0, 0) => format!("{sign}{seconds}s"),
+                (0, minutes) => format!("{sign}{minutes}m{seconds}s"),
+                (hours, minutes) => format!("{sign}{hours}h{minutes}m{seconds}s"),
+            }
+        }
+    }
 }
