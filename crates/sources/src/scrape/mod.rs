@@ -27,7 +27,6 @@ mod fetch;
 mod series;
 mod target;
 mod targets;
-mod verify;
 mod worker;
 
 use discover::{Discovered, Files, TARGETS_MAX, discover};

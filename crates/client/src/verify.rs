@@ -9,10 +9,10 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 
 #[derive(Debug)]
-pub(super) struct NoVerification(WebPkiSupportedAlgorithms);
+pub(crate) struct NoVerification(WebPkiSupportedAlgorithms);
 
 impl NoVerification {
-    pub(super) fn new(provider: &CryptoProvider) -> Self {
+    pub(crate) fn new(provider: &CryptoProvider) -> Self {
         Self(provider.signature_verification_algorithms)
     }
 }

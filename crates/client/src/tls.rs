@@ -1,0 +1,62 @@
+//! The client's side of TLS.
+
+use std::sync::Arc;
+
+use kittiwake_config::{SecretSource, TlsClient, TlsVersion};
+use rustls::ClientConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::verify::NoVerification;
+use crate::{ClientError, secret, setting};
+
+/// How to speak TLS by these settings; the name to ask for is left to the caller.
+pub fn client_config(tls: &TlsClient) -> Result<ClientConfig, ClientError> {
+    let failed = |reason: String| setting("tls_config")(reason);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let min = tls.min_version.unwrap_or(TlsVersion::Tls12);
+    let max = tls.max_version.unwrap_or(TlsVersion::Tls13);
+    let mut versions = Vec::new();
+    if max >= TlsVersion::Tls13 {
+        versions.push(&rustls::version::TLS13);
+    }
+    if min <= TlsVersion::Tls12 && max >= TlsVersion::Tls12 {
+        versions.push(&rustls::version::TLS12);
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&versions)
+        .map_err(|e| failed(e.to_string()))?;
+    let builder = if tls.insecure_skip_verify {
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(NoVerification::new(&provider)))
+    } else {
+        let mut roots = rustls::RootCertStore::empty();
+        if let Some(source) = &tls.authorities {
+            for certificate in certificates(source)? {
+                roots.add(certificate).map_err(|e| failed(e.to_string()))?;
+            }
+        } else {
+            // Without the system's authorities plain targets are still reached.
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+        builder.with_root_certificates(roots)
+    };
+    match &tls.identity {
+        None => Ok(builder.with_no_client_auth()),
+        Some((certificate, key)) => {
+            let key = PrivateKeyDer::from_pem_slice(secret(key)?.as_bytes());
+            let key = key.map_err(|e| failed(e.to_string()))?;
+            builder
+                .with_client_auth_cert(certificates(certificate)?, key)
+                .map_err(|e| failed(e.to_string()))
+        }
+    }
+}
+
+fn certificates(source: &SecretSource) -> Result<Vec<CertificateDer<'static>>, ClientError> {
+    let pem = secret(source)?;
+    CertificateDer::pem_slice_iter(pem.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|e| setting("tls_config")(e.to_string()))
+}
