@@ -43,6 +43,9 @@ pub enum Problem {
     /// Not YAML, an unknown field, or a value of another kind.
     #[error("{0}")]
     Yaml(String),
+    /// A setting that cannot be as it is.
+    #[error("{0}")]
+    Setting(String),
     /// Two settings that exclude each other.
     #[error("{first} and {second} cannot both be set")]
     Both {
@@ -93,18 +96,22 @@ pub enum Problem {
 
 /// A problem with its line, before the file is known.
 #[derive(Debug)]
-pub(crate) struct Located {
+pub struct Located {
+    /// The line, from 1; 0 where no line can be named.
     pub line: u64,
+    /// What is wrong.
     pub problem: Problem,
 }
 
 impl Located {
-    pub(crate) fn new(line: u64, problem: impl Into<Problem>) -> Self {
+    /// A problem on a line.
+    pub fn new(line: u64, problem: impl Into<Problem>) -> Self {
         let problem = problem.into();
         Self { line, problem }
     }
 
-    pub(crate) fn in_file(self, file: &Path) -> ConfigError {
+    /// The error of a file.
+    pub fn in_file(self, file: &Path) -> ConfigError {
         ConfigError::Invalid {
             file: file.to_owned(),
             line: self.line,

@@ -130,9 +130,10 @@ pub(crate) struct AuthorizationFields {
     credentials_ref: Option<String>,
 }
 
+/// The client's side of TLS as it stands in a file.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct TlsFields {
+pub struct TlsFields {
     ca: Option<Secret>,
     ca_file: Option<PathBuf>,
     ca_ref: Option<String>,
@@ -219,6 +220,48 @@ macro_rules! http_settings {
 }
 pub(crate) use http_settings;
 
+impl TlsFields {
+    /// Checks the settings of an item that starts on `line`; paths are relative to `dir`.
+    pub fn check(self, line: u64, dir: &Path) -> Result<TlsClient, Located> {
+        let mut unsupported = Vec::new();
+        let tls = tls_client(line, self, dir, &mut unsupported)?;
+        refuse(line, &unsupported)?;
+        Ok(tls)
+    }
+}
+
+http_settings! {
+    /// The settings as an item of their own (`http_config`).
+    #[derive(Debug, Clone, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct HttpSettings {}
+}
+
+impl HttpSettings {
+    /// Whether `authorization` is set.
+    pub fn has_authorization(&self) -> bool {
+        self.authorization.is_some()
+    }
+
+    /// Checks the settings of an item that starts on `line`; paths are relative to `dir`.
+    /// What is not supported is refused.
+    pub fn check(mut self, line: u64, dir: &Path) -> Result<HttpClient, Located> {
+        let client = self.http_fields().check(line, dir)?;
+        refuse(line, &client.unsupported)?;
+        Ok(client)
+    }
+}
+
+fn refuse(line: u64, unsupported: &[&'static str]) -> Result<(), Located> {
+    match unsupported.first() {
+        None => Ok(()),
+        Some(field) => {
+            let problem = Problem::Setting(format!("{field} is not supported here"));
+            Err(Located::new(line, problem))
+        }
+    }
+}
+
 impl HttpFields {
     /// The names of the settings that are given and say something else than is so anyway.
     pub(crate) fn given(&self) -> Vec<&'static str> {
@@ -296,7 +339,9 @@ impl HttpFields {
             )
         };
         let tls = match self.tls_config {
-            Some(tls) => tls_client(tls, dir, &mut unsupported)?,
+            Some(tls) => {
+                tls_client(tls.referenced.line(), tls.value, dir, &mut unsupported)?
+            }
             None => TlsClient::default(),
         };
         let headers = match self.http_headers {
@@ -553,11 +598,11 @@ fn token_auth(
 }
 
 fn tls_client(
-    tls: Spanned<TlsFields>,
+    line: u64,
+    tls: TlsFields,
     dir: &Path,
     unsupported: &mut Vec<&'static str>,
 ) -> Result<TlsClient, Located> {
-    let (line, tls) = (tls.referenced.line(), tls.value);
     exclusive(
         line,
         &[("ca", tls.ca.is_some()), ("ca_file", tls.ca_file.is_some())],

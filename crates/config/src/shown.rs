@@ -26,8 +26,14 @@ const DEPTH_MAX: usize = 64;
 
 /// The text of a configuration file with `<secret>` for its secrets; empty where it is no YAML.
 pub fn without_secrets(text: &str) -> String {
+    without_secrets_in(text, &|_, name| SECRETS.contains(&name))
+}
+
+/// As [`without_secrets`]; a field is a secret if `is_secret` says so of it and of the name of
+/// the list or the map that it stands in.
+pub fn without_secrets_in(text: &str, is_secret: &dyn Fn(&str, &str) -> bool) -> String {
     let mut value: Value = serde_saphyr::from_str(text).unwrap_or(Value::Null);
-    mask(&mut value, 0);
+    mask(&mut value, is_secret, "", 0);
     let mut out = String::new();
     if !value.is_null() {
         push(&mut out, &value, 0, false);
@@ -60,19 +66,21 @@ pub fn job_without_secrets(shown: &str, job_name: &str) -> String {
     out
 }
 
-fn mask(value: &mut Value, depth: usize) {
+fn mask(value: &mut Value, is_secret: &dyn Fn(&str, &str) -> bool, within: &str, depth: usize) {
     if depth > DEPTH_MAX {
         *value = Value::Null;
         return;
     }
     match value {
-        Value::Array(items) => items.iter_mut().for_each(|item| mask(item, depth + 1)),
+        Value::Array(items) => items
+            .iter_mut()
+            .for_each(|item| mask(item, is_secret, within, depth + 1)),
         Value::Object(fields) => {
             for (name, field) in fields {
-                if SECRETS.contains(&name.as_str()) && !field.is_null() {
+                if is_secret(within, name) && !field.is_null() {
                     *field = Value::from(SECRET);
                 } else {
-                    mask(field, depth + 1);
+                    mask(field, is_secret, name, depth + 1);
                 }
             }
         }

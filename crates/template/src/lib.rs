@@ -11,6 +11,7 @@ mod html;
 mod lexer;
 mod parse;
 mod printf;
+pub mod time;
 mod value;
 
 pub use builtin::urlquery;
