@@ -1,6 +1,7 @@
 //! Alerts, and how several reports of one become one.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kittiwake_model::{Labels, quote};
@@ -40,13 +41,53 @@ impl std::fmt::Display for Fingerprint {
     }
 }
 
+/// What is said of an alert: texts by their names, in order. Other than a label, an annotation
+/// may be empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Annotations(Arc<[(Box<str>, Box<str>)]>);
+
+impl Annotations {
+    /// Takes pairs in any order; of a name that comes twice, the last one counts.
+    pub fn from_pairs<N: AsRef<str>, V: AsRef<str>>(
+        pairs: impl IntoIterator<Item = (N, V)>,
+    ) -> Self {
+        let pairs = pairs.into_iter();
+        let by_name: BTreeMap<Box<str>, Box<str>> = pairs
+            .map(|(name, value)| (name.as_ref().into(), value.as_ref().into()))
+            .collect();
+        Self(by_name.into_iter().collect())
+    }
+
+    /// The pairs in order of names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The text of a name.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.iter()
+            .find(|(n, _)| *n == name)
+            .map(|(_, value)| value)
+    }
+}
+
 /// An alert as it was reported last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alert {
     /// What identifies it.
     pub labels: Labels,
     /// What is said of it.
-    pub annotations: Labels,
+    pub annotations: Annotations,
     /// When it began, in ns.
     pub starts_ns: i64,
     /// When it ends or ended, in ns.
@@ -153,7 +194,7 @@ mod tests {
     fn alert(starts_ns: i64, ends_ns: i64, updated_ns: i64) -> Arc<Alert> {
         Arc::new(Alert {
             labels: labels(&[("a", "b")]),
-            annotations: Labels::empty(),
+            annotations: Annotations::from_pairs::<&str, &str>([]),
             starts_ns,
             ends_ns,
             generator_url: String::new(),

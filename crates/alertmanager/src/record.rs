@@ -4,7 +4,7 @@
 use kittiwake_journal::bytes::{Malformed, Reader, put_bytes, put_uvarint, put_varint};
 use kittiwake_model::{Labels, MatchOp};
 
-use crate::alert::Alert;
+use crate::alert::{Alert, Annotations};
 use crate::matchers::Matcher;
 use crate::nflog::Entry;
 use crate::silence::Silence;
@@ -75,7 +75,11 @@ pub(crate) fn told(key: &str, entry: &Entry) -> Vec<u8> {
 pub(crate) fn alert(alert: &Alert) -> Vec<u8> {
     let mut out = vec![ALERT];
     put_bytes(&mut out, alert.labels.as_packed());
-    put_bytes(&mut out, alert.annotations.as_packed());
+    put_uvarint(&mut out, alert.annotations.len() as u64);
+    for (name, value) in alert.annotations.iter() {
+        put_text(&mut out, name);
+        put_text(&mut out, value);
+    }
     for ns in [alert.starts_ns, alert.ends_ns, alert.updated_ns] {
         put_varint(&mut out, ns);
     }
@@ -143,11 +147,14 @@ fn read_silence(reader: &mut Reader<'_>) -> Result<Silence, RecordError> {
 }
 
 fn read_alert(reader: &mut Reader<'_>) -> Result<Alert, RecordError> {
-    let mut labels = || {
-        let packed = reader.bytes()?;
-        Labels::from_packed(packed).map_err(|e| RecordError::Content(e.to_string()))
-    };
-    let (labels, annotations) = (labels()?, labels()?);
+    let labels = Labels::from_packed(reader.bytes()?);
+    let labels = labels.map_err(|e| RecordError::Content(e.to_string()))?;
+    let count = reader.count(2)?;
+    let mut annotations = Vec::with_capacity(count);
+    for _ in 0..count {
+        annotations.push((reader.text()?, reader.text()?));
+    }
+    let annotations = Annotations::from_pairs(annotations);
     let (starts_ns, ends_ns) = (reader.varint()?, reader.varint()?);
     Ok(Alert {
         labels,
@@ -189,7 +196,7 @@ mod tests {
             prop_assert_eq!(read(&told(&texts.0, &entry)), Ok(Record::Told(texts.0.clone(), entry)));
             let one = Alert {
                 labels: Labels::from_pairs([("a", "b")]).unwrap(),
-                annotations: Labels::empty(),
+                annotations: Annotations::from_pairs([(texts.0, String::new())]),
                 starts_ns,
                 ends_ns,
                 generator_url: texts.1,

@@ -272,6 +272,10 @@ impl Alertmanager {
         }
         // Whoever was not told by now is told after the next start.
         tasks.set.shutdown().await;
+        let journal = self.engine.lock().journal();
+        if let Err(error) = journal.sync_all() {
+            tracing::error!(%error, "the alertmanager's journal cannot be synced");
+        }
     }
 
     fn sync(self: &Arc<Self>) {

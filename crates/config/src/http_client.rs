@@ -339,9 +339,7 @@ impl HttpFields {
             )
         };
         let tls = match self.tls_config {
-            Some(tls) => {
-                tls_client(tls.referenced.line(), tls.value, dir, &mut unsupported)?
-            }
+            Some(tls) => tls_client(tls.referenced.line(), tls.value, dir, &mut unsupported)?,
             None => TlsClient::default(),
         };
         let headers = match self.http_headers {
@@ -501,7 +499,12 @@ impl OAuth2Fields {
         }
         let mut unsupported = Vec::new();
         if let Some(tls) = &self.tls_config {
-            tls_client(tls.clone(), Path::new(""), &mut unsupported)?;
+            tls_client(
+                tls.referenced.line(),
+                tls.value.clone(),
+                Path::new(""),
+                &mut unsupported,
+            )?;
         }
         let proxy = HttpFields {
             proxy_url: self.proxy_url.clone(),

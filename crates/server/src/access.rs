@@ -280,10 +280,18 @@ pub async fn guard(
     next: Next,
 ) -> Response {
     let path = request.uri().path();
-    let is_open = matches!(path, "/-/healthy" | "/-/ready");
+    let is_open = matches!(
+        path,
+        "/-/healthy" | "/-/ready" | "/alertmanager/-/healthy" | "/alertmanager/-/ready"
+    );
+    // Who may only read makes no silence.
+    let is_read = matches!(
+        *request.method(),
+        Method::GET | Method::HEAD | Method::OPTIONS
+    );
     let (is_write, is_admin) = (
-        is_write(path),
-        path.starts_with("/-/") && !is_open
+        is_write(path) || path.starts_with("/alertmanager/") && !is_read,
+        (path.starts_with("/-/") || path.starts_with("/alertmanager/-/")) && !is_open
             || path.starts_with("/api/v1/admin/")
             || matches!(path, "/flush" | "/loki/api/v1/delete"),
     );

@@ -12,6 +12,7 @@ use axum::http::{StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use kittiwake_alertmanager::Alertmanager;
 use kittiwake_env::Clock;
 use kittiwake_logstore as logs;
 use kittiwake_rules::Manager;
@@ -33,9 +34,9 @@ use crate::reply::{Problem, not_found};
 use crate::rules::{self, AlertRouter, RuleOptions};
 use crate::status_api::Nodes;
 use crate::{
-    admin_api, lifecycle, loki_api, loki_delete, loki_fields, loki_index, loki_other,
-    loki_patterns, names_search, page, prometheus_api, prometheus_status, query_tree, read_api,
-    search_api, series_api, status_api, tail, targets_api, write_api,
+    admin_api, alertmanager_api, lifecycle, loki_api, loki_delete, loki_fields, loki_index,
+    loki_other, loki_patterns, names_search, page, prometheus_api, prometheus_status, query_tree,
+    read_api, search_api, series_api, status_api, tail, targets_api, write_api,
 };
 
 /// Requests with data that are worked on at once; others wait.
@@ -64,6 +65,8 @@ pub struct App {
     pub alerts: Arc<AlertRouter>,
     /// The configuration.
     pub config: Arc<LiveConfig>,
+    /// Who is told of alerts.
+    pub alertmanager: Arc<Alertmanager>,
     /// What the command line says.
     pub options: Arc<Options>,
     /// What an operator should know.
@@ -126,6 +129,8 @@ pub struct Parts {
     pub nodes: Arc<Nodes>,
     /// The configuration.
     pub config: Arc<LiveConfig>,
+    /// Who is told of alerts.
+    pub alertmanager: Arc<Alertmanager>,
     /// The log of queries.
     pub active: ActiveQueries,
     /// What the command line says.
@@ -143,6 +148,7 @@ impl App {
             clock,
             nodes,
             config,
+            alertmanager,
             active,
             options,
             stop,
@@ -172,6 +178,7 @@ impl App {
             own,
             nodes,
             config,
+            alertmanager,
             options: Arc::new(options),
             notifications: Arc::default(),
             quit: Arc::default(),
@@ -349,6 +356,7 @@ pub fn routes(app: App, access: Arc<Access>) -> Router {
     Router::new()
         .nest("/api/v1", prometheus)
         .nest("/loki/api/v1", loki)
+        .nest("/alertmanager", alertmanager_api::routes())
         .route("/ready", get(async || "ready\n"))
         .route("/flush", post(loki_other::flush))
         .route(
@@ -416,6 +424,7 @@ fn group(path: &str) -> &'static str {
         "/loki/api/v1/query" | "/loki/api/v1/query_range" => "logql",
         "/loki/api/v1/tail" | "/api/search/tail" => "tail",
         "/api/search" => "search",
+        path if path.starts_with("/alertmanager/") => "alertmanager",
         path if path.starts_with("/api/") || path.starts_with("/loki/") => "metadata",
         _ => "other",
     }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
+use kittiwake_alertmanager::engine::Options;
+use kittiwake_alertmanager::silence::SilenceLimits;
 use kittiwake_collector::logging;
 use kittiwake_config::{parse_duration, parse_size};
 
@@ -143,6 +145,10 @@ pub struct Args {
     )]
     pub lookback: String,
 
+    /// Where alerts go.
+    #[command(flatten)]
+    pub alertmanager: AlertmanagerArgs,
+
     /// Listen off loopback without users, tokens or client certificates
     #[arg(long = "web.insecure")]
     pub insecure: bool,
@@ -174,6 +180,88 @@ pub struct Args {
     /// How it is logged
     #[arg(long = "log.format", value_name = "FORMAT", default_value = "logfmt")]
     pub log_format: logging::Format,
+}
+
+/// Flags of the Alertmanager.
+#[derive(Debug, clap::Args)]
+pub struct AlertmanagerArgs {
+    /// Alertmanager configuration file: whom to tell of alerts
+    #[arg(
+        id = "alertmanager_config_file",
+        long = "alertmanager.config.file",
+        value_name = "FILE"
+    )]
+    pub config_file: Option<PathBuf>,
+
+    /// How long silences and what was told are kept
+    #[arg(
+        id = "alertmanager_retention",
+        long = "alertmanager.retention",
+        value_name = "DURATION",
+        default_value = "5d"
+    )]
+    pub retention: String,
+
+    /// How often groups without alerts are forgotten
+    #[arg(
+        long = "alertmanager.maintenance-interval",
+        value_name = "DURATION",
+        default_value = "30s"
+    )]
+    pub maintenance_interval: String,
+
+    /// Alerts that are taken; more are refused
+    #[arg(
+        long = "alertmanager.max-alerts",
+        value_name = "COUNT",
+        default_value_t = 1_000_000
+    )]
+    pub alerts_max: usize,
+
+    /// Groups that are made; alerts that would need more are not told
+    #[arg(
+        long = "alertmanager.max-groups",
+        value_name = "COUNT",
+        default_value_t = 200_000
+    )]
+    pub groups_max: usize,
+
+    /// Silences, those that expired included; 0 is no limit
+    #[arg(
+        long = "alertmanager.max-silences",
+        value_name = "COUNT",
+        default_value_t = 0
+    )]
+    pub silences_max: usize,
+
+    /// Bytes of a silence; 0 is no limit
+    #[arg(
+        long = "alertmanager.max-silence-size-bytes",
+        value_name = "BYTES",
+        default_value_t = 0
+    )]
+    pub silence_bytes_max: usize,
+}
+
+impl AlertmanagerArgs {
+    /// How it is run; `server_url` is where users find the server.
+    pub fn options(&self, args: &Args, server_url: &str) -> Result<Options> {
+        Ok(Options {
+            retention: args.duration("alertmanager.retention", &self.retention)?,
+            silences: SilenceLimits {
+                count_max: self.silences_max,
+                size_bytes_max: self.silence_bytes_max,
+            },
+            alerts_max: self.alerts_max,
+            groups_max: self.groups_max,
+            maintenance_interval: args.duration(
+                "alertmanager.maintenance-interval",
+                &self.maintenance_interval,
+            )?,
+            external_url: format!("{}/alertmanager", server_url.trim_end_matches('/')),
+            ..Options::default()
+        })
+    }
 }
 
 /// A command beside serving.
@@ -264,6 +352,34 @@ impl Args {
             (
                 "rules.max-concurrent-evals",
                 self.rule_concurrency.to_string(),
+            ),
+            (
+                "alertmanager.config.file",
+                path(&self.alertmanager.config_file),
+            ),
+            (
+                "alertmanager.retention",
+                self.alertmanager.retention.clone(),
+            ),
+            (
+                "alertmanager.maintenance-interval",
+                self.alertmanager.maintenance_interval.clone(),
+            ),
+            (
+                "alertmanager.max-alerts",
+                self.alertmanager.alerts_max.to_string(),
+            ),
+            (
+                "alertmanager.max-groups",
+                self.alertmanager.groups_max.to_string(),
+            ),
+            (
+                "alertmanager.max-silences",
+                self.alertmanager.silences_max.to_string(),
+            ),
+            (
+                "alertmanager.max-silence-size-bytes",
+                self.alertmanager.silence_bytes_max.to_string(),
             ),
             ("no-collector", self.no_collector.to_string()),
             ("host-name", text(&self.host_name)),

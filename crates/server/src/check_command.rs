@@ -11,8 +11,8 @@ use kittiwake_config::NameScheme;
 use kittiwake_rules::file::{Check, duplicates};
 use kittiwake_rules::{FileError, GroupSpec, RuleFile};
 
-use crate::check_config;
 use crate::rules::RuleEngine;
+use crate::{check_alerts, check_config};
 
 /// What to check.
 #[derive(Debug, Clone, Subcommand)]
@@ -47,6 +47,12 @@ pub enum CheckCommand {
         /// What is looked for beyond mistakes
         #[command(flatten)]
         lint: Lint,
+    },
+    /// Check Alertmanager's configuration files
+    Alerts {
+        /// The files
+        #[arg(value_name = "FILE", required = true)]
+        files: Vec<PathBuf>,
     },
 }
 
@@ -130,6 +136,7 @@ impl Outcome {
 pub fn run(command: &CheckCommand) -> Result<u8> {
     let mut all = Outcome::default();
     match command {
+        CheckCommand::Alerts { files } => check_alerts::run(files),
         CheckCommand::Rules { files, lint } => {
             lint.warn_of_unknown(false);
             if files.is_empty() {

@@ -4,9 +4,11 @@
 pub mod access;
 pub mod active_queries;
 pub mod admin_api;
+pub mod alertmanager_api;
 pub mod app;
 pub mod args;
 pub mod body;
+mod check_alerts;
 pub mod check_command;
 mod check_config;
 pub mod cors;

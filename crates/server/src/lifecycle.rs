@@ -11,6 +11,7 @@ const DISABLED: &str = "Lifecycle API is not enabled.";
 
 /// Reads the configuration anew and logs how that went.
 pub fn reload(app: &App) -> Result<(), String> {
+    let alerts = crate::alertmanager_api::reload_now(&app.alertmanager);
     let reloaded = app.config.reload(app.now_ms());
     let reloaded = reloaded.map_err(|error| error.to_string()).and_then(|()| {
         // The rules that were in force stay when a file of the new ones is wrong.
@@ -20,6 +21,7 @@ pub fn reload(app: &App) -> Result<(), String> {
         }
         loaded
     });
+    let reloaded = reloaded.and(alerts);
     match &reloaded {
         Ok(()) => {
             app.notifications.clear(RELOAD_FAILED);

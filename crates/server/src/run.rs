@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use kittiwake_alertmanager::Alertmanager;
 use kittiwake_collector::{Collector, Scraping, Settings};
 use kittiwake_config::WebConfig;
 use kittiwake_env::{Clock, Fs, RealClock, RealFs, Rng as _, SystemRng};
@@ -163,12 +164,28 @@ async fn serve_on(args: &Args) -> Result<()> {
         cors: cors.clone(),
         storage: storage.clone(),
     };
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let server_url = match &args.external_url {
+        Some(url) if url.contains("://") => url.clone(),
+        Some(name) => format!("{scheme}://{name}"),
+        None => format!("{scheme}://{address}"),
+    };
+    let alertmanager = Alertmanager::open(
+        Arc::clone(&fs),
+        Arc::clone(&clock),
+        SystemRng::new().context("no random numbers")?,
+        &storage.join("alertmanager"),
+        args.alertmanager.config_file.clone(),
+        args.alertmanager.options(args, &server_url)?,
+    );
+    let alertmanager = Arc::new(alertmanager.context("--alertmanager.config.file")?);
     let app = App::new(Parts {
         metrics: Arc::clone(&metrics),
         logs: Arc::clone(&logs),
         clock,
         nodes: Arc::clone(&nodes),
         config: Arc::clone(&config),
+        alertmanager: Arc::clone(&alertmanager),
         active,
         options,
         stop: stopped.clone(),
@@ -218,6 +235,7 @@ async fn serve_on(args: &Args) -> Result<()> {
     let reloading = app.clone();
     let router = routes(app, Arc::new(access));
     let listener = Listener::start(listener, tls)?;
+    let telling = tokio::spawn(alertmanager.run(stopped.clone()));
     let mut wait = stopped.clone();
     let service = router.into_make_service_with_connect_info::<Peer>();
     let server = axum::serve(listener, service).with_graceful_shutdown(async move {
@@ -248,6 +266,9 @@ async fn serve_on(args: &Args) -> Result<()> {
     let _ = stop.send(true);
     if tokio::time::timeout(DRAIN, server).await.is_err() {
         tracing::info!("requests under way were given up");
+    }
+    if tokio::time::timeout(DRAIN, telling).await.is_err() {
+        tracing::warn!("the alertmanager did not stop in time");
     }
     drop((keep_metrics, keep_logs));
     metrics.sync_all()?;

@@ -43,8 +43,9 @@ impl Data {
         status(!self.is_firing())
     }
 
-    fn common(&self, of: impl Fn(&Alert) -> &Labels) -> Labels {
-        let mut alerts = self.alerts.iter().map(|told| of(&told.alert));
+    /// Labels that all alerts have.
+    pub fn common_labels(&self) -> Labels {
+        let mut alerts = self.alerts.iter().map(|told| &told.alert.labels);
         let Some(first) = alerts.next() else {
             return Labels::empty();
         };
@@ -53,14 +54,18 @@ impl Data {
         })
     }
 
-    /// Labels that all alerts have.
-    pub fn common_labels(&self) -> Labels {
-        self.common(|alert| &alert.labels)
-    }
-
     /// Annotations that all alerts have.
-    pub fn common_annotations(&self) -> Labels {
-        self.common(|alert| &alert.annotations)
+    pub fn common_annotations(&self) -> Vec<(&str, &str)> {
+        let mut alerts = self.alerts.iter().map(|told| &told.alert.annotations);
+        let Some(first) = alerts.next() else {
+            return Vec::new();
+        };
+        let mut common: Vec<(&str, &str)> = first.iter().collect();
+        for other in alerts {
+            // One that is missing is as an empty one, as in Go's maps.
+            common.retain(|(name, value)| other.get(name).unwrap_or_default() == *value);
+        }
+        common
     }
 
     /// The receiver's name with what an expression would read otherwise escaped.
@@ -81,9 +86,9 @@ impl Data {
             ("Receiver", Value::text(self.receiver_quoted())),
             ("Status", Value::text(self.status())),
             ("Alerts", Value::list(self.alerts.iter().map(told_value))),
-            ("GroupLabels", kv(&self.group_labels)),
-            ("CommonLabels", kv(&self.common_labels())),
-            ("CommonAnnotations", kv(&self.common_annotations())),
+            ("GroupLabels", kv(self.group_labels.iter())),
+            ("CommonLabels", kv(self.common_labels().iter())),
+            ("CommonAnnotations", kv(self.common_annotations())),
             ("ExternalURL", Value::text(&self.external_url)),
         ];
         named(fields)
@@ -96,9 +101,9 @@ impl Data {
             "receiver": self.receiver_quoted(),
             "status": self.status(),
             "alerts": alerts,
-            "groupLabels": labels_json(&self.group_labels),
-            "commonLabels": labels_json(&self.common_labels()),
-            "commonAnnotations": labels_json(&self.common_annotations()),
+            "groupLabels": pairs_json(self.group_labels.iter()),
+            "commonLabels": pairs_json(self.common_labels().iter()),
+            "commonAnnotations": pairs_json(self.common_annotations()),
             "externalURL": self.external_url,
         })
     }
@@ -113,16 +118,16 @@ fn named<const N: usize>(fields: [(&str, Value); N]) -> Value {
     Value::Map(Arc::new(BTreeMap::from(fields)), false)
 }
 
-fn kv(labels: &Labels) -> Value {
-    Value::texts(labels.iter())
+fn kv<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Value {
+    Value::texts(pairs)
 }
 
 fn told_value(told: &Told) -> Value {
     let alert = &told.alert;
     named([
         ("Status", Value::text(status(told.is_resolved))),
-        ("Labels", kv(&alert.labels)),
-        ("Annotations", kv(&alert.annotations)),
+        ("Labels", kv(alert.labels.iter())),
+        ("Annotations", kv(alert.annotations.iter())),
         ("StartsAt", Value::Time(alert.starts_ns, 0)),
         (
             "EndsAt",
@@ -144,8 +149,8 @@ fn told_json(told: &Told) -> serde_json::Value {
     let alert = &told.alert;
     json!({
         "status": status(told.is_resolved),
-        "labels": labels_json(&alert.labels),
-        "annotations": labels_json(&alert.annotations),
+        "labels": pairs_json(alert.labels.iter()),
+        "annotations": pairs_json(alert.annotations.iter()),
         "startsAt": rfc3339(alert.starts_ns),
         "endsAt": if told.is_resolved { rfc3339(alert.ends_ns) } else { ZERO_TIME.to_owned() },
         "generatorURL": alert.generator_url,
@@ -153,9 +158,9 @@ fn told_json(told: &Told) -> serde_json::Value {
     })
 }
 
-/// Labels as an object.
-pub fn labels_json(labels: &Labels) -> serde_json::Value {
-    let pairs = labels.iter();
+/// Names and texts as an object.
+pub fn pairs_json<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> serde_json::Value {
+    let pairs = pairs.into_iter();
     pairs
         .map(|(name, value)| (name.to_owned(), serde_json::Value::from(value)))
         .collect::<serde_json::Map<_, _>>()

@@ -11,7 +11,7 @@ use kittiwake_config::glob::matching_files;
 use kittiwake_config::read_file;
 use kittiwake_template::{Limits, Template, Value};
 
-pub use data::{Data, Told, ZERO_TIME, labels_json, rfc3339};
+pub use data::{Data, Told, ZERO_TIME, pairs_json, rfc3339};
 use functions::Set;
 pub(crate) use json::rendered;
 

@@ -100,12 +100,22 @@ pub fn configured(yaml: &str, options: Options) -> Server {
     let file = dir.path().join("prometheus.yml");
     std::fs::write(&file, yaml).unwrap();
     let (stop, stopped) = watch::channel(false);
+    let alertmanager = kittiwake_alertmanager::Alertmanager::open(
+        fs,
+        Arc::clone(&clock),
+        SystemRng::new().unwrap(),
+        &dir.path().join("alertmanager"),
+        None,
+        kittiwake_alertmanager::engine::Options::default(),
+    )
+    .unwrap();
     let app = App::new(Parts {
         metrics: Arc::new(metrics),
         logs: Arc::new(logs),
         clock,
         nodes: Arc::new(Nodes::default()),
         config: Arc::new(LiveConfig::load(Some(file), 1).unwrap()),
+        alertmanager: Arc::new(alertmanager),
         active: ActiveQueries::default(),
         options: Options {
             storage: dir.path().to_owned(),
