@@ -367,7 +367,9 @@ impl Alertmanager {
                 );
             }
             last = Some(failure);
-            tokio::time::sleep(self.jittered(pause)).await;
+            let left_ns = delivery.deadline_ns.saturating_sub(self.now_ns());
+            let left = Duration::from_nanos(u64::try_from(left_ns).unwrap_or(0));
+            tokio::time::sleep(self.jittered(pause).min(left)).await;
             pause = pause.mul_f64(1.5).min(PAUSE_MAX);
         }
     }

@@ -1,14 +1,22 @@
 //! The client's side of TLS.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use kittiwake_config::{SecretSource, TlsClient, TlsVersion};
-use rustls::ClientConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
 
 use crate::verify::NoVerification;
 use crate::{ClientError, secret, setting};
+
+/// The system's authorities, read once for all clients. Without them plain targets are still
+/// reached.
+static SYSTEM: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    Arc::new(roots)
+});
 
 /// How to speak TLS by these settings; the name to ask for is left to the caller.
 pub fn client_config(tls: &TlsClient) -> Result<ClientConfig, ClientError> {
@@ -31,16 +39,16 @@ pub fn client_config(tls: &TlsClient) -> Result<ClientConfig, ClientError> {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(NoVerification::new(&provider)))
     } else {
-        let mut roots = rustls::RootCertStore::empty();
-        if let Some(source) = &tls.authorities {
-            for certificate in certificates(source)? {
-                roots.add(certificate).map_err(|e| failed(e.to_string()))?;
+        builder.with_root_certificates(match &tls.authorities {
+            None => Arc::clone(&SYSTEM),
+            Some(source) => {
+                let mut roots = RootCertStore::empty();
+                for certificate in certificates(source)? {
+                    roots.add(certificate).map_err(|e| failed(e.to_string()))?;
+                }
+                Arc::new(roots)
             }
-        } else {
-            // Without the system's authorities plain targets are still reached.
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-        builder.with_root_certificates(roots)
+        })
     };
     match &tls.identity {
         None => Ok(builder.with_no_client_auth()),

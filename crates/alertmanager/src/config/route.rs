@@ -115,7 +115,8 @@ fn all_matchers(
         check(&name)?;
         let value =
             value.ok_or_else(|| refused(line, format!("invalid regexp value for {name:?}")))?;
-        let made = Matcher::new(MatchOp::Regex, &name, &value);
+        // Alertmanager takes it anchored, as keys of groups show.
+        let made = Matcher::new(MatchOp::Regex, &name, &format!("^(?:{value})$"));
         all.push(made.map_err(|e| refused(line, e))?);
     }
     for text in texts.into_iter().flatten() {

@@ -166,7 +166,7 @@ pub(super) async fn sns(with: &With<'_>, section: &Sns) -> Sent {
     } else {
         base
     };
-    let url = format!("{}/", base.trim_end_matches('/'));
+    let url = base.trim_end_matches('/');
     let uri: Uri = url
         .parse()
         .map_err(|e| Failure::lasting(format!("api_url is no URL: {e}")))?;
@@ -183,7 +183,7 @@ pub(super) async fn sns(with: &With<'_>, section: &Sns) -> Sent {
     }
     let call = Call {
         method: Method::POST,
-        url: &url,
+        url,
         headers: &headers,
         body: body.into_bytes(),
     };

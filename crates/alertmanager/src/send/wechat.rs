@@ -1,8 +1,8 @@
 //! WeChat, whose messages need a token that is asked for first.
 
 use hyper::Method;
-use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 
 use super::{Call, Failure, Sent, With, compact};
 use crate::config::{Url, Wechat};
@@ -18,11 +18,12 @@ pub(super) struct Token(Mutex<Option<(String, i64)>>);
 
 async fn token(with: &With<'_>, section: &Wechat, url: &Url) -> Sent<String> {
     let now_ns = with.notice.now_ns;
-    let known = with.sender.wechat.0.lock().clone();
-    if let Some((token, at_ns)) = known
-        && now_ns.saturating_sub(at_ns) <= TOKEN_NS
+    // Who comes meanwhile waits for the token that is asked for.
+    let mut known = with.sender.wechat.0.lock().await;
+    if let Some((token, at_ns)) = &*known
+        && now_ns.saturating_sub(*at_ns) <= TOKEN_NS
     {
-        return Ok(token);
+        return Ok(token.clone());
     }
     let secret = section.api_secret.as_ref().map_or("", |s| s.expose());
     let (secret, id) = (with.text(secret), with.text(&section.corp_id));
@@ -43,7 +44,7 @@ async fn token(with: &With<'_>, section: &Wechat, url: &Url) -> Sent<String> {
             section.corp_id
         )));
     }
-    *with.sender.wechat.0.lock() = Some((token.clone(), now_ns));
+    *known = Some((token.clone(), now_ns));
     Ok(token)
 }
 
@@ -82,7 +83,7 @@ pub(super) async fn wechat(with: &With<'_>, section: &Wechat) -> Sent {
     match told["errcode"].as_i64().unwrap_or(0) {
         0 => Ok(()),
         EXPIRED => {
-            *with.sender.wechat.0.lock() = None;
+            *with.sender.wechat.0.lock().await = None;
             Err(Failure::passing(message))
         }
         _ => Err(Failure::lasting(message)),
