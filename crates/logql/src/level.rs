@@ -144,19 +144,51 @@ fn of_logfmt(line: &str) -> Option<String> {
 
 fn of_words(line: &str) -> &'static str {
     let bytes = line.as_bytes();
-    let mut is_open = true;
+    let mut before = OPENS;
     for (at, byte) in bytes.iter().enumerate() {
-        if is_open && let Some(level) = word_at(&bytes[at..]) {
+        let here = BYTES[usize::from(*byte)];
+        if before & OPENS != 0
+            && here & BEGINS != 0
+            && let Some(level) = word_at(&bytes[at..])
+        {
             return level;
         }
-        is_open = b" \t\n[({\"'=|".contains(byte);
+        before = here;
     }
     "unknown"
 }
 
+/// A byte after which a word may stand.
+const OPENS: u8 = 1;
+/// A byte that may stand behind a word.
+const CLOSES: u8 = 2;
+/// A byte with which a word begins.
+const BEGINS: u8 = 4;
+
+/// What each byte can be.
+const BYTES: [u8; 256] = {
+    const fn mark(table: &mut [u8; 256], bytes: &[u8], mark: u8) {
+        let mut at = 0;
+        while at < bytes.len() {
+            table[bytes[at] as usize] |= mark;
+            at += 1;
+        }
+    }
+    let mut table = [0; 256];
+    mark(&mut table, b" \t\n[({\"'=|", OPENS);
+    mark(&mut table, b" \t\n[](){}:,!\"'=|", CLOSES);
+    let mut at = 0;
+    while at < WORDS.len() {
+        let first = WORDS[at].0.as_bytes()[0];
+        mark(&mut table, &[first, first.to_ascii_uppercase()], BEGINS);
+        at += 1;
+    }
+    table
+};
+
 /// The level that the word at the start of a text tells.
 fn word_at(text: &[u8]) -> Option<&'static str> {
-    let closes = |byte: &u8| b" \t\n[](){}:,!\"'=|".contains(byte);
+    let closes = |byte: &u8| BYTES[usize::from(*byte)] & CLOSES != 0;
     let is_here = |(word, _): &&(&str, &str)| {
         let here = text.get(..word.len());
         here.is_some_and(|here| here.eq_ignore_ascii_case(word.as_bytes()))

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use kittiwake_model::Labels;
+use kittiwake_model::{Labels, SeriesHash};
 
 #[derive(Debug)]
 pub(crate) struct Row {
@@ -14,6 +14,8 @@ pub(crate) struct Row {
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) labels: Labels,
+    /// As the store hashes it; none when who wrote it does not know.
+    pub(crate) hash: Option<SeriesHash>,
     pub(crate) rows: Range<usize>,
 }
 
@@ -33,9 +35,19 @@ impl Batch {
 
     /// The lines that follow are of this stream.
     pub fn start(&mut self, labels: Labels) {
+        self.start_run(labels, None);
+    }
+
+    /// As [`Batch::start`], of a stream that [`crate::Store::hash`] was asked for before.
+    pub fn start_known(&mut self, labels: Labels, hash: SeriesHash) {
+        self.start_run(labels, Some(hash));
+    }
+
+    fn start_run(&mut self, labels: Labels, hash: Option<SeriesHash>) {
         let at = self.rows.len();
         self.runs.push(Run {
             labels,
+            hash,
             rows: at..at,
         });
     }

@@ -84,13 +84,18 @@ pub struct Written {
 }
 
 impl Store {
+    /// The hash by which the store knows a stream.
+    pub fn hash(&self, labels: &Labels) -> SeriesHash {
+        SeriesHasher::labels(self.key, labels)
+    }
+
     /// Stores a batch, as a whole or not at all, apart from lines that are refused each by
     /// itself. When this returns the batch is visible, and survives the end of the process.
     pub fn write(&self, batch: &Batch, origin: Option<&Origin>) -> Result<Written, WriteError> {
         let hashes: Vec<SeriesHash> = batch
             .runs
             .iter()
-            .map(|r| SeriesHasher::labels(self.key, &r.labels))
+            .map(|r| r.hash.unwrap_or_else(|| self.hash(&r.labels)))
             .collect();
         self.wait_for_room();
         let mut writer = self.writer.lock();

@@ -12,8 +12,8 @@ use axum::http::StatusCode;
 use kittiwake_env::Clock;
 use kittiwake_logql::level;
 use kittiwake_logstore as logs;
-use kittiwake_model::Labels;
 use kittiwake_model::delivery::Origin;
+use kittiwake_model::{Labels, SeriesHash};
 use kittiwake_tsdb as metrics;
 use kittiwake_wire::loki_push::{self, PushRequest};
 use kittiwake_wire::{LINE_BYTES_MAX, label_text, snappy, text};
@@ -70,13 +70,17 @@ pub struct Ingest {
 #[derive(Debug, Clone)]
 struct Stream {
     labels: Labels,
+    hash: SeriesHash,
     level: Option<Arc<str>>,
 }
 
 impl Stream {
-    fn new(labels: Labels) -> Self {
-        let level = level::of_labels(&labels).map(Arc::from);
-        Self { labels, level }
+    fn new(labels: Labels, store: &logs::Store) -> Self {
+        Self {
+            hash: store.hash(&labels),
+            level: level::of_labels(&labels).map(Arc::from),
+            labels,
+        }
     }
 }
 
@@ -150,8 +154,12 @@ impl Ingest {
         let mut pairs = Vec::new();
         for stream in PushRequest::new(plain).streams() {
             let stream = stream.map_err(bad)?;
-            let Stream { labels, level } = self.stream(stream.labels_text())?;
-            lines.batch.start(labels);
+            let Stream {
+                labels,
+                hash,
+                level,
+            } = self.stream(stream.labels_text())?;
+            lines.batch.start_known(labels, hash);
             for entry in stream.entries() {
                 let entry = entry.map_err(bad)?;
                 let metadata = if entry.metadata_count() == 0 {
@@ -174,7 +182,8 @@ impl Ingest {
         let mut lines = Lines::default();
         for stream in loki_push::decode_json(body, &limits).map_err(bad)? {
             check_stream(&stream.labels)?;
-            let Stream { labels, level } = Stream::new(with_service_name(stream.labels));
+            let labels = with_service_name(stream.labels);
+            let level = level::of_labels(&labels).map(str::to_owned);
             lines.batch.start(labels);
             for entry in &stream.entries {
                 lines.add(
@@ -233,7 +242,7 @@ impl Ingest {
         }
         let labels = label_text::parse(text, LABELS_MAX).map_err(bad)?;
         check_stream(&labels)?;
-        let stream = Stream::new(with_service_name(labels));
+        let stream = Stream::new(with_service_name(labels), &self.logs);
         if known[0].len() >= STREAMS_KNOWN_MAX {
             known[1] = std::mem::take(&mut known[0]);
         }
