@@ -142,7 +142,10 @@ fn plain(value: &mut Value) {
                     ("endsAt" | "startsAt", Value::String(text)) => {
                         *field = Value::from(&text[..19]);
                     }
-                    ("silencedBy", Value::Array(ids)) => *field = Value::from(ids.len()),
+                    // Of several that inhibit, Alertmanager names the one it heard of last.
+                    ("silencedBy" | "inhibitedBy", Value::Array(ids)) => {
+                        *field = Value::from(ids.len())
+                    }
                     _ => plain(field),
                 }
             }

@@ -58,6 +58,8 @@ pub struct Plan {
     pub config: String,
     alerts: Vec<Alert>,
     features: BTreeMap<&'static str, usize>,
+    /// The silence made last.
+    last: Value,
 }
 
 fn pick<'a>(random: &mut Random, from: &[&'a str]) -> &'a str {
@@ -126,6 +128,7 @@ impl Plan {
             config: String::new(),
             alerts: Vec::new(),
             features: BTreeMap::new(),
+            last: Value::Null,
         };
         let mut receivers = String::new();
         for (at, kind) in KINDS.iter().enumerate() {
@@ -326,7 +329,7 @@ time_intervals:
         if random.below(5) == 0 {
             labels.insert("extra", "+1 \"q\" \\ \n'".to_owned());
         }
-        if at % 24 == 0 {
+        if at.is_multiple_of(24) {
             labels.insert("flaky", "yes".to_owned());
         }
         let mut annotations = BTreeMap::new();
@@ -393,18 +396,32 @@ time_intervals:
                     1 => ("alertname", "D.*|C.*", true),
                     _ => ("instance", "i[0-2]", true),
                 };
-                let starts = second + if number % 2 == 0 { 0 } else { 3 };
-                events.push(Event::Silence(number, json!({
+                let starts = second + if number.is_multiple_of(2) { 0 } else { 3 };
+                let silence = json!({
                     "matchers": [
                         { "name": name, "value": value, "isRegex": is_regex },
-                        { "name": "severity", "value": "none", "isRegex": false, "isEqual": number % 3 == 0 },
+                        { "name": "severity", "value": "none", "isRegex": false, "isEqual": number.is_multiple_of(3) },
                     ],
                     // On the server's side of now, so that both take it as it is.
                     "startsAt": time(start + Duration::from_millis(starts * 1000 + 1000)),
                     "endsAt": at(second + 5 + random.below(12)),
                     "createdBy": "me",
                     "comment": "<why>",
-                })));
+                });
+                self.last = silence.clone();
+                events.push(Event::Silence(number, silence));
+            }
+            3 if !self.last.is_null() => {
+                // Longer, or of other alerts: then it is a new one.
+                let mut silence = self.last.clone();
+                silence["endsAt"] = Value::from(at(second + 6));
+                if number.is_multiple_of(2) {
+                    self.count("silence made longer");
+                } else {
+                    self.count("silence replaced");
+                    silence["matchers"][0]["value"] = Value::from("web");
+                }
+                events.push(Event::Silence(number, silence));
             }
             4 if number % 3 == 1 => {
                 self.count("silence expired");
