@@ -30,6 +30,10 @@ const SECONDS: u64 = 30;
 const SEED: u64 = 11;
 /// What is told at the same time comes within this of each other, on a busy machine too.
 const APART_MS: u128 = 2_500;
+/// What is done later than this would come near to a flush.
+const LATE_MAX: Duration = Duration::from_millis(220);
+/// Runs before the machine counts as too busy.
+const TRIES: usize = 8;
 /// Notifications under way at the end arrive within this time.
 const TAIL: Duration = Duration::from_secs(2);
 
@@ -83,6 +87,15 @@ fn sleep_until(at: SystemTime) {
     if let Ok(left) = at.duration_since(SystemTime::now()) {
         std::thread::sleep(left);
     }
+}
+
+/// Whether more time than this has passed since a moment in which something was to be done.
+fn is_late(at: SystemTime) -> bool {
+    let late = SystemTime::now().duration_since(at).unwrap_or_default();
+    if late > LATE_MAX {
+        eprintln!("{late:?} late: the machine is too busy, once more");
+    }
+    late > LATE_MAX
 }
 
 /// Does what a plan says in one second, to one of both.
@@ -144,7 +157,7 @@ fn plain(value: &mut Value) {
                     }
                     // Of several that inhibit, Alertmanager names the one it heard of last.
                     ("silencedBy" | "inhibitedBy", Value::Array(ids)) => {
-                        *field = Value::from(ids.len())
+                        *field = Value::from(ids.len());
                     }
                     _ => plain(field),
                 }
@@ -214,6 +227,12 @@ fn the_same_is_told_as_by_alertmanager() {
     };
     let seconds = std::env::var("AM_SECONDS").ok();
     let seconds = seconds.and_then(|s| s.parse().ok()).unwrap_or(SECONDS);
+    let done = (0..TRIES).any(|_| tell(&path, seconds));
+    assert!(done, "the machine was too busy {TRIES} times");
+}
+
+/// Runs both. False when the machine was so busy that what happened when is not known.
+fn tell(path: &Path, seconds: u64) -> bool {
     let mut random = Random::seeded(SEED);
     let capture = Capture::start();
     let mut plan = Plan::new(&mut random);
@@ -222,7 +241,7 @@ fn the_same_is_told_as_by_alertmanager() {
         plan.config
             .replace("BASE", &format!("{}/{side}", capture.base))
     };
-    let theirs = Real::start(&path, dir.path(), &of("theirs"));
+    let theirs = Real::start(path, dir.path(), &of("theirs"));
     let file = dir.path().join("ours.yml");
     std::fs::write(&file, of("ours")).unwrap();
     let flag = format!("--alertmanager.config.file={}", file.display());
@@ -249,7 +268,10 @@ fn the_same_is_told_as_by_alertmanager() {
             apply(&theirs_api, &event, &mut ids[0]);
             apply(&ours, &event, &mut ids[1]);
         }
-        if second % 3 == 1 {
+        if is_late(start + Duration::from_secs(second)) {
+            return false;
+        }
+        if second % 5 == 1 {
             sleep_until(start + Duration::from_millis(second * 1000 + 700));
             for (path, params) in [
                 ("/api/v2/alerts", vec![]),
@@ -303,4 +325,5 @@ fn the_same_is_told_as_by_alertmanager() {
     assert!(count > 50, "nothing much was told");
     assert!(kinds.len() >= generate::KINDS.len(), "{kinds:?}");
     server.program.assert_quiet(&["a notification was not"]);
+    true
 }

@@ -193,7 +193,10 @@ fn take(
         })),
         "wechat" => json(json!({ "access_token": "T", "errcode": 0, "errmsg": "" })),
         "jira" => {
-            let issues = state.issues.entry(side.to_owned()).or_default();
+            // Each receiver has a Jira of its own: two would make two issues at once.
+            let mut place = path.split('/');
+            let place = (place.nth(1), place.next());
+            let issues = state.issues.entry(format!("{side} {place:?}")).or_default();
             json(jira(issues, method, path, body))
         }
         "sns" => {

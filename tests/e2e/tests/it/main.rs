@@ -6,6 +6,7 @@
 // A test's way to fail; the lint knows test functions only, not what they share.
 #![allow(clippy::unwrap_used)]
 
+mod alertmanager;
 mod bad_input;
 mod clients;
 mod containers;
