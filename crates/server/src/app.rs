@@ -31,7 +31,7 @@ use crate::notifications::{self, Notifications};
 use crate::own_metrics::OwnMetrics;
 use crate::pool::{Limits, QueryPool};
 use crate::reply::{Problem, not_found};
-use crate::rules::{self, AlertRouter, RuleOptions};
+use crate::rules::{self, AlertRouter, Alertmanagers, BuiltIn, RuleOptions};
 use crate::status_api::Nodes;
 use crate::{
     admin_api, alertmanager_api, lifecycle, loki_api, loki_delete, loki_fields, loki_index,
@@ -63,6 +63,8 @@ pub struct App {
     pub rules: Arc<Manager>,
     /// Where their alerts go.
     pub alerts: Arc<AlertRouter>,
+    /// The Alertmanagers that the configuration names.
+    pub alertmanagers: Arc<Alertmanagers>,
     /// The configuration.
     pub config: Arc<LiveConfig>,
     /// Who is told of alerts.
@@ -166,10 +168,14 @@ impl App {
         )?);
         let alerts: Arc<AlertRouter> = Arc::default();
         let rules = rules::manager(&metrics, &logs, clock.clone(), &options, alerts.clone());
-        own.show(&rules, &config);
+        let alertmanagers: Arc<Alertmanagers> = Arc::default();
+        alerts.connect(alertmanagers.clone());
+        alerts.connect(Arc::new(BuiltIn(Arc::clone(&alertmanager))));
+        own.show(&rules, &alertmanagers, &config);
         Ok(Self {
             rules,
             alerts,
+            alertmanagers,
             ingest,
             metrics,
             logs,
@@ -194,6 +200,7 @@ impl App {
     pub fn load_rules(&self) -> Result<(), String> {
         let config = self.config.now().config;
         self.alerts.configure(&config);
+        self.alertmanagers.configure(&config);
         rules::load(&self.rules, &config)
     }
 
@@ -252,7 +259,7 @@ fn prometheus_routes() -> Router<App> {
         .route("/targets", get(targets_api::targets))
         .route("/targets/metadata", get(targets_api::metadata))
         .route("/targets/relabel_steps", get(targets_api::relabel_steps))
-        .route("/alertmanagers", get(targets_api::alertmanagers))
+        .route("/alertmanagers", get(rules::api::alertmanagers))
         .route("/alerts", get(rules::api::alerts))
         .route("/rules", get(rules::api::rules))
         .route("/status/config", get(prometheus_status::config))

@@ -14,7 +14,7 @@ use prometheus::{
 
 use crate::ingest::Ingest;
 use crate::live_config::LiveConfig;
-use crate::rules;
+use crate::rules::{self, Alertmanagers};
 use crate::status_api::Nodes;
 
 /// Counters of the server, and figures of the stores, read when they are asked for.
@@ -40,7 +40,14 @@ pub struct OwnMetrics {
     ingest: Arc<Ingest>,
     nodes: Arc<Nodes>,
     /// What is shown of rules and of the configuration.
-    later: OnceLock<(Weak<Manager>, Arc<LiveConfig>)>,
+    later: OnceLock<Later>,
+}
+
+/// What is there only when the server is.
+struct Later {
+    rules: Weak<Manager>,
+    alertmanagers: Arc<Alertmanagers>,
+    config: Arc<LiveConfig>,
 }
 
 impl OwnMetrics {
@@ -187,22 +194,28 @@ impl OwnMetrics {
             set(&self.cpu_ms, cpu_ms);
         }
         let mut families = self.registry.gather();
-        if let Some((rules, config)) = self.later.get() {
-            families.extend(rules::reload_families(&config.now()));
-            families.extend(
-                rules
-                    .upgrade()
-                    .iter()
-                    .flat_map(|rules| rules::families(rules)),
-            );
+        if let Some(later) = self.later.get() {
+            families.extend(rules::reload_families(&later.config.now()));
+            families.extend(rules::notification_families(&later.alertmanagers));
+            let manager = later.rules.upgrade();
+            families.extend(manager.iter().flat_map(|manager| rules::families(manager)));
         }
         families
     }
 
-    /// Shows the counts of rules, and how the configuration was read, too.
-    pub fn show(&self, rules: &Arc<Manager>, config: &Arc<LiveConfig>) {
+    /// Shows the counts of rules, of their alerts, and how the configuration was read, too.
+    pub fn show(
+        &self,
+        rules: &Arc<Manager>,
+        alertmanagers: &Arc<Alertmanagers>,
+        config: &Arc<LiveConfig>,
+    ) {
         // It is called once.
-        let _ = self.later.set((Arc::downgrade(rules), Arc::clone(config)));
+        let _ = self.later.set(Later {
+            rules: Arc::downgrade(rules),
+            alertmanagers: Arc::clone(alertmanagers),
+            config: Arc::clone(config),
+        });
     }
 
     fn read_stores(&self) {

@@ -1,6 +1,7 @@
 //! Rules in the server: the engines that answer their expressions, the store that keeps their
 //! series, the way of their alerts, and the APIs that show them.
 
+mod alertmanagers;
 pub mod api;
 mod engine;
 mod figures;
@@ -19,10 +20,11 @@ use kittiwake_rules::{Environment, GroupSource, Manager, Settings};
 use parking_lot::RwLock;
 use {kittiwake_logstore as logs_of, kittiwake_tsdb as metrics_of};
 
+pub use alertmanagers::{Alertmanagers, QUEUE_MAX};
 pub use engine::RuleEngine;
-pub use figures::{families, reload_families};
+pub use figures::{families, notification_families, reload_families};
 pub use recorder::{MemoryRecorder, StoreRecorder};
-pub use router::AlertRouter;
+pub use router::{AlertRouter, BuiltIn};
 
 use crate::app::Options;
 

@@ -195,6 +195,8 @@ async fn serve_on(args: &Args) -> Result<()> {
         .context("--config.file")?;
     app.rules.start(app.options.rules.concurrency)?;
     let rules = Arc::clone(&app.rules);
+    let (sender, stopping) = (Arc::clone(&app.alertmanagers), stopped.clone());
+    let sending = tokio::spawn(async move { sender.run(stopping).await });
     let collector = if args.no_collector {
         None
     } else {
@@ -269,6 +271,9 @@ async fn serve_on(args: &Args) -> Result<()> {
     }
     if tokio::time::timeout(DRAIN, telling).await.is_err() {
         tracing::warn!("the alertmanager did not stop in time");
+    }
+    if tokio::time::timeout(DRAIN, sending).await.is_err() {
+        tracing::info!("alerts that still waited were not sent");
     }
     drop((keep_metrics, keep_logs));
     metrics.sync_all()?;

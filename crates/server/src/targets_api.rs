@@ -240,11 +240,6 @@ fn rule_json(rule: &RelabelConfig) -> Value {
     Value::Object(fields)
 }
 
-/// `/api/v1/alertmanagers`
-pub async fn alertmanagers() -> Response {
-    success(r#"{"activeAlertmanagers":[],"droppedAlertmanagers":[]}"#)
-}
-
 /// A truth value as Go reads it.
 pub fn parse_bool(text: &str) -> Option<bool> {
     match text {

@@ -23,6 +23,20 @@ pub async fn alerts(State(app): State<App>) -> Response {
     success(&alerts_of(&app.rules, Language::PromQl).to_string())
 }
 
+/// `/api/v1/alertmanagers`
+pub async fn alertmanagers(State(app): State<App>) -> Result<Response, Problem> {
+    // Files that list them may be read anew.
+    let found = tokio::task::spawn_blocking(move || app.alertmanagers.endpoints()).await;
+    let found = found.map_err(|error| Problem::internal(error.to_string()))?;
+    let of = |is_dropped: bool| -> Vec<Value> {
+        let some = found.iter().filter(|one| one.is_dropped == is_dropped);
+        some.map(|one| json!({ "url": one.url })).collect()
+    };
+    let (active, dropped) = (of(false), of(true));
+    let data = json!({ "activeAlertmanagers": active, "droppedAlertmanagers": dropped });
+    Ok(success(&data.to_string()))
+}
+
 /// `/api/v1/rules`
 pub async fn rules(State(app): State<App>, request: Request<Body>) -> Result<Response, Problem> {
     let params = params(request).await?;

@@ -3,11 +3,13 @@
 use kittiwake_rules::{Figures, Manager};
 use prometheus::core::Collector as _;
 use prometheus::proto::MetricFamily;
-use prometheus::{CounterVec, Gauge, GaugeVec, Opts};
+use prometheus::{Counter, CounterVec, Gauge, GaugeVec, Opts};
 
+use super::alertmanagers::{Alertmanagers, Counts, QUEUE_MAX};
 use crate::live_config::Loaded;
 
 type Read = fn(&Figures) -> f64;
+type ReadCounts = fn(&Counts) -> u64;
 
 const COUNTERS: [(&str, &str, Read); 4] = [
     (
@@ -81,6 +83,62 @@ pub fn reload_families(loaded: &Loaded) -> Vec<MetricFamily> {
             families.extend(gauge.collect());
         }
     }
+    families
+}
+
+/// How alerts get to the Alertmanagers that the configuration names.
+pub fn notification_families(alertmanagers: &Alertmanagers) -> Vec<MetricFamily> {
+    let (waiting, dropped) = alertmanagers.figures();
+    let mut families = Vec::new();
+    // Names and labels are fixed and good: none of this can fail.
+    for (name, help, value) in [
+        (
+            "prometheus_notifications_queue_length",
+            "The number of alert notifications in the queue.",
+            waiting as f64,
+        ),
+        (
+            "prometheus_notifications_queue_capacity",
+            "The capacity of the alert notifications queue.",
+            QUEUE_MAX as f64,
+        ),
+    ] {
+        if let Ok(gauge) = Gauge::new(name, help) {
+            gauge.set(value);
+            families.extend(gauge.collect());
+        }
+    }
+    if let Ok(counter) = Counter::new(
+        "prometheus_notifications_dropped_total",
+        "Total number of alerts dropped due to errors when sending to Alertmanager.",
+    ) {
+        counter.inc_by(dropped as f64);
+        families.extend(counter.collect());
+    }
+    let counts = alertmanagers.counts();
+    let reads: [(&str, &str, ReadCounts); 2] = [
+        (
+            "prometheus_notifications_sent_total",
+            "Total number of alerts sent.",
+            |counts| counts.sent,
+        ),
+        (
+            "prometheus_notifications_errors_total",
+            "Total number of sent alerts affected by errors.",
+            |counts| counts.failed,
+        ),
+    ];
+    for (name, help, read) in reads {
+        if let Ok(counters) = CounterVec::new(Opts::new(name, help), &["alertmanager"]) {
+            for (url, counts) in &counts {
+                counters
+                    .with_label_values(&[url])
+                    .inc_by(read(counts) as f64);
+            }
+            families.extend(counters.collect());
+        }
+    }
+    families.retain(|family| !family.get_metric().is_empty());
     families
 }
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use kittiwake_alertmanager::Alertmanager;
+use kittiwake_alertmanager::alert::{Alert, Annotations};
 use kittiwake_config::{PrometheusConfig, RelabelConfig, apply};
 use kittiwake_model::Labels;
 use kittiwake_rules::{AlertSink, OutgoingAlert};
@@ -32,6 +34,29 @@ impl AlertRouter {
             external_labels: config.external_labels.clone(),
             rules: config.alerting.alert_relabel_configs.clone(),
         };
+    }
+}
+
+/// The Alertmanager in this program, as one who takes alerts.
+pub struct BuiltIn(pub Arc<Alertmanager>);
+
+impl AlertSink for BuiltIn {
+    fn send(&self, alerts: Vec<OutgoingAlert>) {
+        let updated_ns = self.0.now_ns();
+        let alerts = alerts.into_iter().map(|alert| Alert {
+            annotations: Annotations::from_pairs(alert.annotations.iter()),
+            labels: alert.labels,
+            starts_ns: alert.starts_at_ns,
+            ends_ns: alert.ends_at_ns,
+            generator_url: alert.generator_url,
+            updated_ns,
+            is_timeout: false,
+        });
+        match self.0.put(alerts) {
+            Ok(0) => {}
+            Ok(count) => tracing::error!(count, "the alertmanager has no room for more alerts"),
+            Err(error) => tracing::error!(%error, "the alertmanager did not take alerts"),
+        }
     }
 }
 

@@ -16,5 +16,6 @@ mod guest;
 mod harness;
 mod loki_clients;
 mod prometheus;
+mod rules;
 mod search;
 mod stores;
