@@ -76,6 +76,13 @@ impl Part {
             let len = reader.count(1)?;
             metadata.sets.push(Labels::from_packed(reader.take(len)?)?);
         }
+        let rest = &raw[reader.position()..];
+        if rest.len() == block.rows && rest.is_ascii() {
+            // Each number is a byte, as with few sets it always is.
+            metadata.numbers = rest.iter().map(|byte| u32::from(*byte)).collect();
+            return Ok(metadata);
+        }
+        metadata.numbers.reserve(block.rows);
         for _ in 0..block.rows {
             metadata.numbers.push(narrow(&mut reader)?);
         }

@@ -237,7 +237,7 @@ impl Cursor {
             }
             // What is found may end the scan, so it looks ahead only when it has gone on for long.
             if self.asked.ordered {
-                self.ahead = (self.ahead * 2).min(AHEAD_MAX);
+                self.ahead = (self.ahead * 4).min(AHEAD_MAX);
             }
             for source in self.sources(&blocks)?.into_iter().flatten() {
                 self.open(source);
