@@ -98,10 +98,25 @@ fn order(query: &str, when: When) -> Order {
     };
     match when {
         When::Range(..) => Order::None,
-        When::Instant(_) if is_sorted(&["sort_by_label", "sort_by_label_desc"]) => Order::Labels,
+        When::Instant(_) if is_sorted(&["sort_by_label", "sort_by_label_desc"]) => {
+            Order::Labels(last_texts(query))
+        }
         When::Instant(_) if is_sorted(&["sort", "sort_desc"]) => Order::Values,
         When::Instant(_) => Order::None,
     }
+}
+
+/// The texts at the end of a call's arguments.
+fn last_texts(query: &str) -> Vec<String> {
+    let mut rest = query.trim_end_matches(')');
+    let mut texts = Vec::new();
+    while let Some((before, text)) = rest.rsplit_once(", \"")
+        && let Some(text) = text.strip_suffix('"')
+    {
+        texts.push(text.to_owned());
+        rest = before;
+    }
+    texts
 }
 
 impl Both {

@@ -192,6 +192,25 @@ fn threads_change_nothing() {
 }
 
 #[test]
+fn series_without_a_label_come_first_when_sorted_by_it() {
+    let store = store();
+    let order = |function: &str| {
+        let query = format!(r#"{function}(x_total or sum(y), "instance")"#);
+        let at = (2_000_000, 0, 0);
+        let options = Options::default();
+        let answer = ask(&query, &store, at, &options, &QueryContext::default());
+        let Value::Vector(samples) = answer.unwrap().value else {
+            panic!("no vector")
+        };
+        let instance = |labels: &Labels| labels.get("instance").unwrap_or("").to_owned();
+        let all = samples.iter().map(|(labels, ..)| instance(labels));
+        all.collect::<Vec<_>>()
+    };
+    assert_eq!(order("sort_by_label"), ["", "a", "b"]);
+    assert_eq!(order("sort_by_label_desc"), ["b", "a", ""]);
+}
+
+#[test]
 fn limits_and_a_cancelled_query_end_it() {
     let (store, options) = (store(), Options::default());
     let times = (0, 600_000, 15_000);

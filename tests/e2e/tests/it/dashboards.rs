@@ -13,6 +13,9 @@ fn filled_in(query: &str) -> String {
         ("$container", ".+"),
         ("$__rate_interval", "1m"),
         ("$__auto", "1m"),
+        ("$__range", "1h"),
+        ("$project", ".+"),
+        ("$service", ".+"),
     ];
     let mut query = query.to_owned();
     for (name, value) in variables {
@@ -41,12 +44,25 @@ fn every_query_of_a_dashboard_answers() {
         return;
     };
     let dir = tempfile::tempdir().unwrap();
-    let mut server = Server::start(dir.path(), Some(&engine), &[]);
+    // An alert that fires at once.
+    let config = dir.path().join("prometheus.yml");
+    std::fs::write(
+        dir.path().join("rules.yml"),
+        "groups: [{name: shown, interval: 1s, rules: [{alert: Shown, expr: vector(1)}]}]",
+    )
+    .unwrap();
+    std::fs::write(&config, "rule_files: [rules.yml]").unwrap();
+    let config = config.display().to_string();
+    let mut server = Server::start(dir.path(), Some(&engine), &["--config.file", &config]);
     let api = server.api();
     let script = "while true; do dd if=/dev/zero of=/f bs=64k count=1 oflag=direct; \
-                  dd if=/f of=/dev/null iflag=direct bs=64k; echo line; sleep 1; done";
+                  dd if=/f of=/dev/null iflag=direct bs=64k; echo line; echo level=error; sleep 1; done";
     let limits = engine.block_limits();
-    let limits: Vec<&str> = limits.iter().map(String::as_str).collect();
+    let mut limits: Vec<&str> = limits.iter().map(String::as_str).collect();
+    limits.extend([
+        "--label=com.docker.compose.project=shop",
+        "--label=com.docker.compose.service=web",
+    ]);
     let _container = engine.run("shown", &limits, script);
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dashboards");
     let mut queries = 0;
@@ -65,7 +81,7 @@ fn every_query_of_a_dashboard_answers() {
             }
         }
     }
-    assert!(queries >= 10, "{queries} queries");
+    assert!(queries >= 80, "{queries} queries");
     server.program.assert_quiet(&[]);
     assert!(server.program.stop().success());
 }
