@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::error::{ConfigError, Located, Problem, read_file};
+use crate::scalar::Texts;
 
 /// Targets that one file or group may list.
 pub const TARGETS_MAX: usize = 100_000;
@@ -23,7 +24,7 @@ pub struct TargetGroup {
 #[serde(deny_unknown_fields)]
 pub(crate) struct GroupFields {
     targets: Option<Vec<String>>,
-    labels: Option<BTreeMap<String, String>>,
+    labels: Option<Texts>,
 }
 
 impl GroupFields {
@@ -45,7 +46,7 @@ impl GroupFields {
                 allowed: "at most 100000 in one group",
             });
         }
-        let labels = self.labels.unwrap_or_default();
+        let labels = self.labels.unwrap_or_default().0;
         if labels.contains_key("") {
             return Err(Problem::Missing("the name of a label"));
         }

@@ -83,6 +83,7 @@ pub(crate) struct OtlpFields {
     promote_all_resource_attributes: Option<bool>,
     promote_resource_attributes: Option<Vec<String>>,
     ignore_resource_attributes: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "crate::scalar::empty_is_none")]
     translation_strategy: Option<TranslationStrategy>,
     keep_identifying_resource_attributes: Option<bool>,
     convert_histograms_to_nhcb: Option<bool>,
@@ -93,8 +94,12 @@ pub(crate) struct OtlpFields {
 
 impl OtlpFields {
     pub(crate) fn check(self, line: u64) -> Result<OtlpConfig, Located> {
-        let promote = self.promote_resource_attributes.unwrap_or_default();
-        let ignore = self.ignore_resource_attributes.unwrap_or_default();
+        let trimmed = |names: Option<Vec<String>>| -> Vec<String> {
+            let names = names.unwrap_or_default();
+            names.iter().map(|name| name.trim().to_owned()).collect()
+        };
+        let promote = trimmed(self.promote_resource_attributes);
+        let ignore = trimmed(self.ignore_resource_attributes);
         let all = self.promote_all_resource_attributes.unwrap_or(false);
         let refuse = |field, value: &str, allowed| {
             let value = value.to_owned();
@@ -120,15 +125,15 @@ impl OtlpFields {
             ("ignore_resource_attributes", &ignore),
         ] {
             for (index, name) in list.iter().enumerate() {
-                if name.trim().is_empty() || list[..index].contains(name) {
+                if name.is_empty() || list[..index].contains(name) {
                     return refuse(field, name, "names of attributes, each once");
                 }
             }
         }
         Ok(OtlpConfig {
-            promote_resource_attributes: promote.iter().map(|n| n.trim().to_owned()).collect(),
+            promote_resource_attributes: promote,
             promote_all_resource_attributes: all,
-            ignore_resource_attributes: ignore.iter().map(|n| n.trim().to_owned()).collect(),
+            ignore_resource_attributes: ignore,
             translation_strategy: self.translation_strategy.unwrap_or_default(),
             keep_identifying_resource_attributes: self
                 .keep_identifying_resource_attributes

@@ -4,7 +4,7 @@
 //! they are checked as there, and are named in [`PrometheusConfig::unsupported`]: a user who brings the file
 //! along gets a warning, not an error, and not silence either.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,10 +20,9 @@ use crate::glob;
 use crate::names::NameScheme;
 use crate::otlp::{OtlpConfig, OtlpFields};
 use crate::remote::{self, ReadFields, RemoteConfig, WriteFields};
-use crate::scalar::{Interval, Size};
+use crate::scalar::{Interval, Size, Texts};
 use crate::scrape::{
-    Escaping, Inherited, JobFields, Limits, ScrapeConfig, ScrapeProtocol, check_escaping,
-    check_protocols, timing,
+    Escaping, Inherited, JobFields, Limits, ScrapeConfig, ScrapeProtocol, check_protocols, timing,
 };
 use crate::sections::{RuntimeFields, StorageFields, TracingFields};
 
@@ -117,7 +116,7 @@ struct GlobalFields {
     rule_query_offset: Option<Interval>,
     query_log_file: Option<Value>,
     scrape_failure_log_file: Option<Value>,
-    external_labels: Option<BTreeMap<String, String>>,
+    external_labels: Option<Texts>,
     body_size_limit: Option<Size>,
     sample_limit: Option<u64>,
     target_limit: Option<u64>,
@@ -125,7 +124,9 @@ struct GlobalFields {
     label_name_length_limit: Option<u64>,
     label_value_length_limit: Option<u64>,
     keep_dropped_targets: Option<u64>,
+    #[serde(default, deserialize_with = "crate::scalar::empty_is_none")]
     metric_name_validation_scheme: Option<NameScheme>,
+    #[serde(default, deserialize_with = "crate::scalar::empty_is_none")]
     metric_name_escaping_scheme: Option<Escaping>,
     scrape_native_histograms: Option<bool>,
     always_scrape_classic_histograms: Option<bool>,
@@ -254,7 +255,6 @@ impl PrometheusConfig {
             .unwrap_or(EVALUATION_INTERVAL);
         self.rule_query_offset = global.rule_query_offset.map_or(Duration::ZERO, |o| o.0);
         inherited.escaping = global.metric_name_escaping_scheme;
-        check_escaping(line, inherited.names, inherited.escaping)?;
         inherited.protocols = global.scrape_protocols.filter(|p| !p.is_empty());
         inherited.keep_dropped_targets = global.keep_dropped_targets;
         inherited.native_histograms = global.scrape_native_histograms.unwrap_or(false);
@@ -282,7 +282,7 @@ impl PrometheusConfig {
                 self.unsupported.push(name.to_owned());
             }
         }
-        let labels = global.external_labels.unwrap_or_default();
+        let labels = global.external_labels.unwrap_or_default().0;
         if let Some(name) = labels.keys().find(|n| !inherited.names.label_is_valid(n)) {
             let problem = Problem::Value {
                 field: "external_labels",

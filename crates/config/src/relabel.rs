@@ -166,6 +166,7 @@ pub struct RelabelRule {
     /// The labels whose values are joined.
     pub source_labels: Option<Vec<String>>,
     /// What stands between them; [`SEPARATOR`].
+    #[serde(default, deserialize_with = "crate::scalar::null_is_zero")]
     pub separator: Option<String>,
     /// The label that is written.
     pub target_label: Option<String>,
@@ -175,6 +176,7 @@ pub struct RelabelRule {
     /// For `hashmod`.
     pub modulus: Option<u64>,
     /// What is written; [`REPLACEMENT`].
+    #[serde(default, deserialize_with = "crate::scalar::null_is_zero")]
     pub replacement: Option<String>,
     /// The action's name; `replace`. A key without a value is an error.
     #[serde(default = "default_action", deserialize_with = "text_or_empty")]

@@ -1,7 +1,7 @@
 //! The sections `remote_write` and `remote_read`: checked as Prometheus checks them, and not
 //! obeyed yet.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -12,7 +12,7 @@ use crate::error::{Located, Problem};
 use crate::http_client::{HttpClient, check_url, http_settings};
 use crate::names::NameScheme;
 use crate::relabel::RelabelRule;
-use crate::scalar::Interval;
+use crate::scalar::{Interval, Texts};
 use crate::scrape::rules;
 use crate::yaml::{Kind, Node};
 
@@ -124,7 +124,7 @@ http_settings! {
         url: Option<String>,
         #[allow(dead_code, reason = "not obeyed yet")]
         remote_timeout: Option<Interval>,
-        headers: Option<BTreeMap<String, String>>,
+        headers: Option<Texts>,
         write_relabel_configs: Entries<RelabelRule>,
         name: Option<String>,
         #[allow(dead_code, reason = "not obeyed yet")]
@@ -135,6 +135,7 @@ http_settings! {
         round_robin_dns: Option<bool>,
         #[allow(dead_code, reason = "not obeyed yet")]
         failed_request_logging: Option<bool>,
+        #[serde(default, deserialize_with = "crate::scalar::null_is_zero")]
         protobuf_message: Option<String>,
         queue_config: Option<QueueFields>,
         #[allow(dead_code, reason = "not obeyed yet")]
@@ -148,9 +149,13 @@ http_settings! {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct QueueFields {
+    #[serde(default, deserialize_with = "crate::scalar::null_is_zero")]
     capacity: Option<i64>,
+    #[serde(default, deserialize_with = "crate::scalar::null_is_zero")]
     max_shards: Option<i64>,
+    #[serde(default, deserialize_with = "crate::scalar::null_is_zero")]
     min_shards: Option<i64>,
+    #[serde(default, deserialize_with = "crate::scalar::null_is_zero")]
     max_samples_per_send: Option<i64>,
     #[allow(dead_code, reason = "not obeyed yet")]
     batch_send_deadline: Option<Interval>,
@@ -180,12 +185,12 @@ http_settings! {
         remote_timeout: Option<Interval>,
         #[allow(dead_code, reason = "not obeyed yet")]
         chunked_read_limit: Option<u64>,
-        headers: Option<BTreeMap<String, String>>,
+        headers: Option<Texts>,
         #[allow(dead_code, reason = "not obeyed yet")]
         read_recent: Option<bool>,
         name: Option<String>,
         #[allow(dead_code, reason = "not obeyed yet")]
-        required_matchers: Option<BTreeMap<String, String>>,
+        required_matchers: Option<Texts>,
         #[allow(dead_code, reason = "not obeyed yet")]
         filter_external_labels: Option<bool>,
     }
@@ -197,11 +202,11 @@ fn wrong(line: u64, text: impl Into<String>) -> Located {
 
 /// Refuses headers that the client sets itself.
 pub(crate) fn check_headers(
-    headers: Option<&BTreeMap<String, String>>,
+    headers: Option<&Texts>,
     line: u64,
     authorization: &str,
 ) -> Result<(), Located> {
-    for name in headers.into_iter().flat_map(BTreeMap::keys) {
+    for name in headers.into_iter().flat_map(|headers| headers.0.keys()) {
         let lower = name.to_ascii_lowercase();
         if lower == "authorization" {
             return Err(wrong(line, authorization));
@@ -384,7 +389,10 @@ fn check_azure(azure: &Node) -> Result<(), String> {
         ("sdk", "SDK"),
         ("certificate", "Certificate"),
     ];
-    let given: Vec<_> = ways.iter().filter(|(name, _)| azure.has(name)).collect();
+    let given: Vec<_> = ways
+        .iter()
+        .filter(|(name, _)| azure.get(name).is_some_and(|way| *way != Node::Null))
+        .collect();
     let [(name, title)] = given.as_slice() else {
         return refuse(if given.is_empty() {
             "must provide an Azure Managed Identity, Azure Workload Identity, Azure OAuth, Azure Certificate or Azure SDK"

@@ -1,8 +1,10 @@
 //! Scalars that a file writes as text: durations, and sizes as Prometheus writes them (`10MB`,
 //! `1GB512MB`, `0`), whose units are always powers of 1024.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::de::IntoDeserializer as _;
 use serde::{Deserialize, Deserializer, de};
 
 use crate::duration::parse_duration;
@@ -15,6 +17,39 @@ impl<'de> Deserialize<'de> for Interval {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         parse_duration(&text).map(Self).map_err(de::Error::custom)
+    }
+}
+
+/// A field that says nothing when it is empty, as Prometheus takes its lists of choices.
+pub(crate) fn empty_is_none<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    match Option::<String>::deserialize(deserializer)? {
+        Some(text) if !text.is_empty() => {
+            let text: de::value::StringDeserializer<D::Error> = text.into_deserializer();
+            T::deserialize(text).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// A field that is the empty or zero value, not the default, when a key stands without a value.
+pub(crate) fn null_is_zero<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    Ok(Some(Option::deserialize(deserializer)?.unwrap_or_default()))
+}
+
+/// Texts by name, of which one without a value is empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Texts(pub BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let texts = BTreeMap::<String, Option<String>>::deserialize(deserializer)?;
+        let texts = texts.into_iter();
+        let texts = texts.map(|(name, text)| (name, text.unwrap_or_default()));
+        Ok(Self(texts.collect()))
     }
 }
 

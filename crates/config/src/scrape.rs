@@ -329,6 +329,7 @@ with_discoveries! {
     scrape_interval: Option<Interval>,
     scrape_timeout: Option<Interval>,
     scrape_protocols: Option<Vec<ScrapeProtocol>>,
+    #[serde(default, deserialize_with = "crate::scalar::empty_is_none")]
     fallback_scrape_protocol: Option<ScrapeProtocol>,
     metrics_path: Option<String>,
     scheme: Option<String>,
@@ -351,7 +352,9 @@ with_discoveries! {
     native_histogram_bucket_limit: Option<u64>,
     native_histogram_min_bucket_factor: Option<f64>,
     keep_dropped_targets: Option<u64>,
+    #[serde(default, deserialize_with = "crate::scalar::empty_is_none")]
     metric_name_validation_scheme: Option<NameScheme>,
+    #[serde(default, deserialize_with = "crate::scalar::empty_is_none")]
     metric_name_escaping_scheme: Option<Escaping>,
     relabel_configs: Rules,
     metric_relabel_configs: Rules,

@@ -1,7 +1,6 @@
 //! The sections `storage`, `tracing` and `runtime`: checked as Prometheus checks them. What they
 //! say is said here on the command line.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -10,7 +9,7 @@ use serde_saphyr::Spanned;
 use crate::error::{Located, Problem};
 use crate::http_client::{HttpFields, TlsFields};
 use crate::remote::check_headers;
-use crate::scalar::{Interval, Size};
+use crate::scalar::{Interval, Size, Texts};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -70,7 +69,7 @@ pub(crate) struct TracingFields {
     #[allow(dead_code, reason = "not obeyed yet")]
     insecure: Option<bool>,
     tls_config: Option<Spanned<TlsFields>>,
-    headers: Option<BTreeMap<String, String>>,
+    headers: Option<Texts>,
     compression: Option<String>,
     #[allow(dead_code, reason = "not obeyed yet")]
     timeout: Option<Interval>,

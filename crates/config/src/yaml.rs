@@ -71,9 +71,9 @@ impl Node {
         matches!(self.field(name), "true" | "yes" | "on" | "y")
     }
 
-    /// Whether a field is given and not null.
+    /// Whether a field is given; a key without a value is the empty one, not the default.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.get(name).is_some_and(|node| *node != Self::Null)
+        self.get(name).is_some()
     }
 
     fn kind(&self) -> &'static str {
