@@ -401,7 +401,8 @@ impl JobFields {
         // An inherited escaping that the job's own scheme rules out is not the job's mistake.
         let is_own = own.is_some() || self.metric_name_validation_scheme.is_none();
         check_escaping(line, names, own.or(global.escaping.filter(|_| is_own)))?;
-        let scheme = self.scheme.take().unwrap_or_else(|| "http".to_owned());
+        let scheme = self.scheme.take().filter(|s| !s.is_empty());
+        let scheme = scheme.unwrap_or_else(|| "http".to_owned());
         if scheme != "http" && scheme != "https" {
             let problem = Problem::Value {
                 field: "scheme",

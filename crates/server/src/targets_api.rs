@@ -1,7 +1,7 @@
 //! What is scraped and how that goes, under `/api/v1`; and, until there are some, the empty
 //! lists of rules, alerts and Alertmanagers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use crate::app::App;
 use crate::params::Params;
 use crate::prometheus_api::params;
-use crate::reply::{Problem, success};
+use crate::reply::{Problem, success, success_noted};
 use crate::series_api::selectors;
 
 /// The time of something that has not been yet, as Go writes it.
@@ -76,7 +76,24 @@ pub async fn targets(State(app): State<App>, request: Request<Body>) -> Result<R
     data.insert("activeTargets".to_owned(), Value::Array(active));
     data.insert("droppedTargets".to_owned(), Value::Array(dropped));
     data.insert("droppedTargetCounts".to_owned(), json!(counts));
-    Ok(success(&Value::Object(data).to_string()))
+    // A pool without targets says why, where that is known.
+    let config = app.config.now().config;
+    let jobs = config.scrape_configs.iter();
+    let jobs = jobs.filter(|job| wanted.is_none_or(|wanted| wanted == job.job_name));
+    let warnings: Vec<String> = jobs
+        .flat_map(|job| {
+            let sections: BTreeSet<&str> = job.other_sd_configs.iter().map(|o| o.section).collect();
+            let name = &job.job_name;
+            sections.into_iter().map(move |section| {
+                format!("scrape pool {name:?}: {section} finds no targets, it is not supported yet")
+            })
+        })
+        .collect();
+    Ok(success_noted(
+        &Value::Object(data).to_string(),
+        &warnings,
+        &[],
+    ))
 }
 
 fn active_target(pool: &str, target: &ActiveTarget) -> Value {

@@ -75,6 +75,13 @@ impl Entry {
         }
     }
 
+    /// Whether the time between two looks is given as none.
+    fn has_zero_interval(&self) -> bool {
+        let given = self.text("refresh_interval");
+        let is_zero = crate::duration::parse_duration(given).is_ok_and(|given| given.is_zero());
+        self.fields.has("refresh_interval") && (given.is_empty() || is_zero)
+    }
+
     fn one_secret(&self) -> Checked {
         match (
             self.is_empty("secret_key"),
@@ -497,8 +504,7 @@ pub(super) fn oci(entry: &Entry) -> Checked {
             return Err(format!("oci_sd: compartments[{index}] must not be empty"));
         }
     }
-    let interval = crate::duration::parse_duration(entry.text("refresh_interval"));
-    if interval.is_ok_and(|interval| interval.is_zero()) {
+    if entry.has_zero_interval() {
         return Err("oci_sd: refresh_interval must be positive, got 0s".to_owned());
     }
     Ok(())
@@ -601,7 +607,12 @@ pub(super) fn triton(entry: &Entry) -> Checked {
         "dns_suffix",
         "triton SD configuration requires a dns_suffix",
     )?;
-    entry.needs("endpoint", "triton SD configuration requires an endpoint")
+    entry.needs("endpoint", "triton SD configuration requires an endpoint")?;
+    if entry.has_zero_interval() {
+        let text = "triton SD configuration requires RefreshInterval to be a positive integer";
+        return Err(text.to_owned());
+    }
+    Ok(())
 }
 
 pub(super) fn uyuni(entry: &Entry) -> Checked {

@@ -212,3 +212,15 @@ async fn a_wrong_file_keeps_the_rules_and_is_told() {
     let text = world.server.get("/metrics").await.text();
     assert!(text.contains("prometheus_config_last_reload_successful 1"));
 }
+
+#[tokio::test]
+async fn a_pool_whose_discovery_is_not_there_yet_says_so() {
+    let yaml = "scrape_configs:\n- job_name: cloud\n  consul_sd_configs: [{server: 'h:1'}]\n- job_name: fixed\n  static_configs: [{targets: ['h:2']}]\n";
+    let server = configured(yaml, Options::default());
+    let answer = server.get("/api/v1/targets").await.json();
+    let wanted =
+        "scrape pool \"cloud\": consul_sd_configs finds no targets, it is not supported yet";
+    assert_eq!(answer["warnings"], json!([wanted]));
+    let answer = server.get("/api/v1/targets?scrapePool=fixed").await.json();
+    assert!(answer.get("warnings").is_none(), "{answer}");
+}
