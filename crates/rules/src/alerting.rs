@@ -5,6 +5,7 @@ use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use kittiwake_model::{Labels, LabelsBuilder};
+use kittiwake_template::Value;
 
 use crate::alert::{Alert, AlertState, OutgoingAlert, RESOLVED_RETENTION_NS};
 use crate::engine::{Recorded, Sample, SampleValue};
@@ -86,18 +87,25 @@ impl Rule {
         outside: &Outside<'_>,
     ) -> Result<BTreeMap<Labels, Alert>, String> {
         let mut found = BTreeMap::new();
+        let texts = self.label_texts.iter().chain(&self.annotation_texts);
+        let has_templates = texts.into_iter().any(|(_, text)| text.is_template());
         let mut failed: Option<String> = None;
         let mut report = |error: &str| {
             failed.get_or_insert_with(|| error.to_owned());
         };
         for sample in answer {
             let functions = &outside.functions;
-            let data = text::data(
-                &sample.labels,
-                outside.external_labels,
-                functions.external_url,
-                value(&sample.value),
-            );
+            // Most rules have plain texts alone.
+            let data = if has_templates {
+                text::data(
+                    &sample.labels,
+                    outside.external_labels,
+                    functions.external_url,
+                    value(&sample.value),
+                )
+            } else {
+                Value::Nil
+            };
             let mut labels = sample.labels.to_builder();
             labels.remove("__name__");
             for (name, text) in &self.label_texts {

@@ -10,8 +10,7 @@ use kittiwake_template::{Functions, Value, urlquery};
 
 use crate::engine::{Engine, Language, Sample, SampleValue};
 use crate::humanize::{
-    go_duration, humanize, humanize_1024, humanize_duration, humanize_percentage,
-    humanize_timestamp, time,
+    humanize, humanize_1024, humanize_duration, humanize_percentage, humanize_timestamp, time,
 };
 
 /// The functions and how many arguments each takes; none: any number.
@@ -142,6 +141,7 @@ fn float(value: &Value) -> Result<f64, String> {
     match value {
         Value::Float(value) => Ok(*value),
         Value::Int(value) => Ok(*value as f64),
+        Value::Duration(ns) => Ok(*ns as f64 / 1e9),
         Value::Text(text) => {
             let unsigned = text.trim_start_matches(['+', '-']);
             let known = unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.')
@@ -281,7 +281,7 @@ impl Functions for RuleFunctions<'_> {
             "humanizePercentage" => Value::text(humanize_percentage(number()?)),
             "humanizeTimestamp" => Value::text(humanize_timestamp(number()?)?),
             "toTime" => time(number()?)?,
-            "toDuration" => Value::text(go_duration((number()? * 1e9) as i64)),
+            "toDuration" => Value::Duration((number()? * 1e9) as i64),
             "now" => Value::Float(self.time_ms as f64 / 1000.0),
             "pathPrefix" => Value::text(self.path_prefix()),
             "externalURL" => Value::text(self.external_url),

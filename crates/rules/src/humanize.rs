@@ -115,40 +115,7 @@ pub(crate) fn humanize_timestamp(seconds: f64) -> Result<String, String> {
 
 /// A duration in ns as Go writes it: `1h0m0.5s`.
 pub fn go_duration(ns: i64) -> String {
-    if ns == 0 {
-        return "0s".to_owned();
-    }
-    let sign = if ns < 0 { "-" } else { "" };
-    let ns = ns.unsigned_abs();
-    let with_fraction = |unit: u64, name: &str| {
-        let (whole, rest) = (ns / unit, ns % unit);
-        if rest == 0 {
-            return format!("{sign}{whole}{name}");
-        }
-        let digits = unit.ilog10() as usize;
-        let rest = format!("{rest:0digits$}");
-        format!("{sign}{whole}.{}{name}", rest.trim_end_matches('0'))
-    };
-    if ns < 1_000 {
-        return format!("{sign}{ns}ns");
-    }
-    if ns < 1_000_000 {
-        return with_fraction(1_000, "µs");
-    }
-    if ns < 1_000_000_000 {
-        return with_fraction(1_000_000, "ms");
-    }
-    let (minutes, rest_ns) = (ns / 60_000_000_000, ns % 60_000_000_000);
-    let mut seconds = (rest_ns / 1_000_000_000).to_string();
-    if rest_ns % 1_000_000_000 != 0 {
-        let fraction = format!("{:09}", rest_ns % 1_000_000_000);
-        seconds = format!("{seconds}.{}", fraction.trim_end_matches('0'));
-    }
-    match (minutes / 60, minutes % 60) {
-        (0, 0) => format!("{sign}{seconds}s"),
-        (0, minutes) => format!("{sign}{minutes}m{seconds}s"),
-        (hours, minutes) => format!("{sign}{hours}h{minutes}m{seconds}s"),
-    }
+    Value::Duration(ns).to_string()
 }
 
 #[cfg(test)]

@@ -67,6 +67,11 @@ pub(crate) fn data(
 }
 
 impl Text {
+    /// Whether there is something to fill in.
+    pub(crate) fn is_template(&self) -> bool {
+        !matches!(self, Self::Plain(_))
+    }
+
     /// Fills in. What goes wrong is said in the text itself, since an alert with a bad
     /// description is better than none.
     /// `report` is called with what went wrong.

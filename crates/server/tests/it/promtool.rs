@@ -300,3 +300,45 @@ fn checks_of_configurations_end_as_with_promtool() {
         assert!(err.contains(err_said), "{words:?}\n{err}");
     }
 }
+
+/// The rules that come with the program load, and each of their alerts has a test that passes.
+#[test]
+fn the_packs_of_rules_pass_their_tests() {
+    let packs = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../rules");
+    let files = |dir: &PathBuf| {
+        let entries = std::fs::read_dir(dir).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let mut files: Vec<PathBuf> = paths
+            .filter(|path| path.extension().is_some_and(|e| e == "yml"))
+            .collect();
+        files.sort();
+        files
+    };
+    let (rules, tests) = (files(&packs), files(&packs.join("tests")));
+    assert!(rules.len() >= 5 && tests.len() >= 4);
+    let names = |files: &[PathBuf]| -> Vec<String> {
+        let names = files.iter();
+        names.map(|file| file.display().to_string()).collect()
+    };
+    for (command, files) in [("check", names(&rules)), ("test", names(&tests))] {
+        let mut words = vec![command, "rules"];
+        words.extend(files.iter().map(String::as_str));
+        let (code, out, err) = run(&packs, &words);
+        assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    }
+    let tested: Vec<String> = tests
+        .iter()
+        .map(|file| std::fs::read_to_string(file).unwrap())
+        .collect();
+    let tested = tested.concat();
+    // A test of rules knows no logs.
+    for file in rules.iter().filter(|file| !file.ends_with("logs.yml")) {
+        let text = std::fs::read_to_string(file).unwrap();
+        let alerts = text
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("- alert: "));
+        for alert in alerts {
+            assert!(tested.contains(alert), "{alert} has no test");
+        }
+    }
+}
