@@ -290,6 +290,15 @@ impl Functions for RuleFunctions<'_> {
             other => return Err(format!("function {other:?} not defined")),
         })
     }
+
+    fn method(
+        &self,
+        value: &Value,
+        name: &str,
+        arguments: &[Value],
+    ) -> Option<Result<Value, String>> {
+        kittiwake_template::method(value, name, arguments)
+    }
 }
 
 #[cfg(test)]
@@ -343,6 +352,14 @@ mod tests {
                 "-5400 30m0s",
             ),
             ("{{ now }}", "1.353755652e+09"),
+            (
+                "{{ (1435065584.128 | toTime).Format \"2006\" }} {{ (1800 | toDuration).String }}",
+                "2015 30m0s",
+            ),
+            (
+                "{{ (\"-30m\" | parseDuration | toDuration | (now | toTime).Add).UnixMilli }}",
+                "1353753852000",
+            ),
             (
                 "{{ 1435065584.128 | toTime }}",
                 "2015-06-23 13:19:44.128 +0000 UTC",

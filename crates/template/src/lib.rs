@@ -9,6 +9,7 @@ mod builtin;
 mod exec;
 mod html;
 mod lexer;
+mod methods;
 mod parse;
 mod printf;
 pub mod time;
@@ -16,6 +17,7 @@ mod value;
 
 pub use builtin::urlquery;
 pub use exec::{Limits, RenderError};
+pub use methods::method;
 pub use parse::{ParseError, Template};
 pub use printf::sprintf;
 pub use value::{Mark, Value};

@@ -116,19 +116,7 @@ impl Functions for Set {
                 Some(Err(format!("can't evaluate field {name} in type {of}")))
             }
             Value::List(items) => list_method(items, name),
-            Value::Time(ns, offset) => time_method((*ns, *offset), name, arguments),
-            Value::Duration(ns) => {
-                let ns = *ns as f64;
-                let divided = |by: f64| Some(Ok(Value::Float(ns / by)));
-                match name {
-                    "Seconds" => divided(1e9),
-                    "Minutes" => divided(60e9),
-                    "Hours" => divided(3600e9),
-                    "String" => Some(Ok(Value::text(value.to_string()))),
-                    _ => None,
-                }
-            }
-            _ => None,
+            other => kittiwake_template::method(other, name, arguments),
         }
     }
 
@@ -357,47 +345,4 @@ fn list_method(items: &[Value], name: &str) -> Option<Result<Value, String>> {
 
 fn column<'a>(items: &'a [Value], part: impl Fn((&'a str, &'a str)) -> &'a str) -> Value {
     Value::list(items.iter().filter_map(pair).map(|p| Value::text(part(p))))
-}
-
-fn time_method(
-    (ns, offset): (i64, i32),
-    name: &str,
-    arguments: &[Value],
-) -> Option<Result<Value, String>> {
-    let args = Args { name, arguments };
-    let other = || args.time(0).map(|(ns, _)| ns);
-    Some(match name {
-        "Format" => args
-            .text(0)
-            .map(|layout| Value::text(time::format(layout, ns, offset))),
-        "Unix" => Ok(Value::Int(ns.div_euclid(1_000_000_000))),
-        "UnixMilli" => Ok(Value::Int(ns.div_euclid(1_000_000))),
-        "UnixNano" => Ok(Value::Int(ns)),
-        "Year" | "Day" | "Hour" | "Minute" | "Second" | "YearDay" => {
-            let layout = match name {
-                "Year" => "2006",
-                "Day" => "2",
-                "Hour" => "15",
-                "Minute" => "4",
-                "Second" => "5",
-                _ => "002",
-            };
-            let number = time::format(layout, ns, offset).parse();
-            Ok(Value::Int(number.unwrap_or(0)))
-        }
-        "Month" => Ok(Value::text(time::format("January", ns, offset))),
-        "Weekday" => Ok(Value::text(time::format("Monday", ns, offset))),
-        "UTC" => Ok(Value::Time(ns, 0)),
-        "IsZero" => Ok(Value::Bool(ns == i64::MIN)),
-        "Sub" => other().map(|other| Value::Duration(ns.saturating_sub(other))),
-        "After" => other().map(|other| Value::Bool(ns > other)),
-        "Before" => other().map(|other| Value::Bool(ns < other)),
-        "Equal" => other().map(|other| Value::Bool(ns == other)),
-        "Add" => match arguments.first() {
-            Some(Value::Duration(by)) => Ok(Value::Time(ns.saturating_add(*by), offset)),
-            _ => Err(args.wrong("time.Duration", 0)),
-        },
-        "String" => Ok(Value::text(Value::Time(ns, offset).to_string())),
-        _ => return None,
-    })
 }
