@@ -3,11 +3,12 @@
 
 mod file;
 mod group;
+mod junit;
 mod world;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Subcommand;
 use regex::Regex;
 
@@ -29,6 +30,9 @@ pub struct RulesTest {
     /// Only tests whose names match this expression; may be given again
     #[arg(long = "run", value_name = "REGEX")]
     runs: Vec<String>,
+    /// Write what came of each test into a file, as JUnit does
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
     /// Show how what is got differs from what is expected
     #[arg(long)]
     diff: bool,
@@ -50,37 +54,71 @@ pub fn run(command: &TestCommand) -> Result<u8> {
         [] => None,
         runs => Some(kittiwake_model::pattern::unanchored(&runs.join("|"))?),
     };
-    let mut has_failed = false;
+    let mut suites = Vec::new();
     for file in &test.files {
         println!("Processing test file: {}", file.display());
-        match run_file(file, test, wanted.as_ref()) {
-            Ok(()) => println!("  SUCCESS"),
-            Err(errors) => {
-                eprintln!("  FAILED:");
-                for error in errors {
-                    eprintln!("{error}");
-                    println!();
-                }
-                has_failed = true;
+        let suite = run_file(file, test, wanted.as_ref());
+        if suite.has_failed() {
+            eprintln!("  FAILED:");
+            for error in suite.errors() {
+                eprintln!("{error}");
+                println!();
             }
+        } else {
+            println!("  SUCCESS");
         }
         println!();
+        suites.push(suite);
     }
-    Ok(u8::from(has_failed))
+    if let Some(file) = &test.junit {
+        let text = junit::text(&suites);
+        std::fs::write(file, text).with_context(|| format!("--junit {}", file.display()))?;
+    }
+    Ok(u8::from(suites.iter().any(Suite::has_failed)))
 }
 
-fn run_file(file: &Path, test: &RulesTest, wanted: Option<&Regex>) -> Result<(), Vec<String>> {
-    let tests = TestFile::load(file).map_err(|error| vec![error])?;
-    let mut errors = Vec::new();
-    for group in &tests.groups {
+/// What came of a file.
+struct Suite {
+    file: String,
+    /// Why it could not be run.
+    aborted: Option<String>,
+    /// Each test with what went otherwise.
+    cases: Vec<(String, Vec<String>)>,
+}
+
+impl Suite {
+    fn errors(&self) -> impl Iterator<Item = &String> {
+        let failures = self.cases.iter().flat_map(|(_, errors)| errors);
+        self.aborted.iter().chain(failures)
+    }
+
+    fn has_failed(&self) -> bool {
+        self.errors().next().is_some()
+    }
+}
+
+fn run_file(file: &Path, test: &RulesTest, wanted: Option<&Regex>) -> Suite {
+    let mut suite = Suite {
+        file: file.display().to_string(),
+        aborted: None,
+        cases: Vec::new(),
+    };
+    let tests = match TestFile::load(file) {
+        Ok(tests) => tests,
+        Err(error) => {
+            suite.aborted = Some(error);
+            return suite;
+        }
+    };
+    for (index, group) in tests.groups.iter().enumerate() {
         if wanted.is_some_and(|wanted| !wanted.is_match(&group.name)) {
             continue;
         }
-        errors.extend(group::run(group, &tests, test));
+        let name = match group.name.as_str() {
+            "" => format!("unnamed#{index}"),
+            name => name.to_owned(),
+        };
+        suite.cases.push((name, group::run(group, &tests, test)));
     }
-    if errors.is_empty() {
-        Ok(())
-    } else {
-        Err(errors)
-    }
+    suite
 }

@@ -109,6 +109,31 @@ fn tests_of_rules_end_as_with_promtool() {
 }
 
 #[test]
+fn what_came_of_tests_is_written_as_junit_does() {
+    let Some(dir) = data() else { return };
+    let out = tempfile::tempdir().unwrap();
+    let file = out.path().join("junit.xml");
+    let file = file.to_str().unwrap();
+    let words = ["test", "rules", "--junit", file, "failing.yml", "no.yml"];
+    assert_eq!(run(&dir, &words).0, 1);
+    let text = std::fs::read_to_string(file).unwrap();
+    assert!(
+        text.starts_with(
+            "<testsuites><testsuite name=\"failing.yml\" tests=\"2\" failures=\"4\" errors=\"0\""
+        ),
+        "{text}"
+    );
+    assert!(
+        text.contains("<testcase name=\"Failing test\"><failure>    name: Failing test,&#xA;"),
+        "{text}"
+    );
+    assert!(
+        text.contains("name=\"no.yml\" tests=\"0\" failures=\"0\" errors=\"1\""),
+        "{text}"
+    );
+}
+
+#[test]
 fn checks_of_rules_end_as_with_promtool() {
     let Some(dir) = data() else { return };
     for (words, wanted, out_said, err_said) in [
