@@ -355,12 +355,16 @@ fn label_selector(text: &str) -> Checked {
     if depth > 0 || (parts.len() > 1 && parts.iter().any(|part| part.trim().is_empty())) {
         return wrong();
     }
-    let is_word = |word: &str| {
-        !word.is_empty()
-            && word
+    // A name stands behind an optional prefix; it begins and ends with a letter or a digit.
+    let is_name = |name: &str| {
+        let is_end = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+        is_end(name.chars().next())
+            && is_end(name.chars().next_back())
+            && name
                 .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b))
+                .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
     };
+    let is_word = |word: &str| word.splitn(2, '/').all(is_name);
     for part in parts
         .iter()
         .map(|part| part.trim())
