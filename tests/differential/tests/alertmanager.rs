@@ -21,21 +21,21 @@ use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use capture::Capture;
-use generate::{Event, Plan};
+use generate::{Event, PACE, Plan};
 use harness::{Api, Program, Random, Server, free_address, oracle, wait_for};
 use serde_json::Value;
 
 /// Seconds of alerts unless `AM_SECONDS` says otherwise, and the seed.
-const SECONDS: u64 = 30;
+const SECONDS: u64 = 25;
 const SEED: u64 = 11;
 /// What is told at the same time comes within this of each other, on a busy machine too.
-const APART_MS: u128 = 2_500;
+const APART_MS: u128 = 3_500;
 /// What is done later than this would come near to a flush.
-const LATE_MAX: Duration = Duration::from_millis(220);
+const LATE_MAX: Duration = Duration::from_millis(220 * PACE);
 /// Runs before the machine counts as too busy.
 const TRIES: usize = 8;
 /// Notifications under way at the end arrive within this time.
-const TAIL: Duration = Duration::from_secs(2);
+const TAIL: Duration = Duration::from_secs(2 * PACE);
 
 const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
 
@@ -263,16 +263,16 @@ fn tell(path: &Path, seconds: u64) -> bool {
     let start = UNIX_EPOCH + Duration::from_secs(now.as_secs() + 2) + Duration::from_millis(100);
     let mut ids = [BTreeMap::new(), BTreeMap::new()];
     for second in 0..seconds {
-        sleep_until(start + Duration::from_secs(second));
+        sleep_until(start + Duration::from_secs(second * PACE));
         for event in plan.second(second, start, &mut random) {
             apply(&theirs_api, &event, &mut ids[0]);
             apply(&ours, &event, &mut ids[1]);
         }
-        if is_late(start + Duration::from_secs(second)) {
+        if is_late(start + Duration::from_secs(second * PACE)) {
             return false;
         }
         if second % 5 == 1 {
-            sleep_until(start + Duration::from_millis(second * 1000 + 700));
+            sleep_until(start + Duration::from_millis((second * 1000 + 700) * PACE));
             for (path, params) in [
                 ("/api/v2/alerts", vec![]),
                 (

@@ -195,10 +195,13 @@ impl Conversation {
         for _ in 0..2 {
             let wanted = STANDARD.decode(asked.trim()).unwrap_or_default();
             let wanted = String::from_utf8_lossy(&wanted).to_lowercase();
-            let (text, code) = match wanted.as_str() {
-                "username:" => (account.username, 334),
-                "password:" => (password, 235),
-                _ => return Err(Failure::passing("LOGIN auth: unexpected server challenge")),
+            // "Username:" mostly, but also "User Name" and the like.
+            let (text, code) = if wanted.starts_with("user") {
+                (account.username, 334)
+            } else if wanted.starts_with("pass") {
+                (password, 235)
+            } else {
+                return Err(Failure::passing("LOGIN auth: unexpected server challenge"));
             };
             asked = self.ask(&STANDARD.encode(text), code).await?;
             if code == 235 {

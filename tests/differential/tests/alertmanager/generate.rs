@@ -35,6 +35,8 @@ const SEVERITIES: [&str; 4] = ["critical", "warning", "info", "none"];
 const NAMES: [&str; 6] = ["Down", "Slow", "Full", "Hot & <Bold>", "Größe", "Cert"];
 const TEAMS: [&str; 3] = ["db", "web", "ops"];
 const ALERTS: usize = 48;
+/// Each second of the plan takes so many: nobody needs to be faster than a busy machine is.
+pub const PACE: u64 = 2;
 
 /// What is to be done.
 pub enum Event {
@@ -164,13 +166,13 @@ impl Plan {
         routes.push_str("  - {receiver: flaky, matchers: ['flaky=\"yes\"'], group_by: [alertname], continue: true}\n");
         routes.push_str("  - {receiver: hang, matchers: ['flaky=\"yes\"'], continue: true}\n");
         plan.config = format!(
-            "global: {{resolve_timeout: 3s250ms}}
+            "global: {{resolve_timeout: @3250}}
 route:
   receiver: r0
   group_by: [alertname]
-  group_wait: 1s500ms
-  group_interval: 2s
-  repeat_interval: 5s
+  group_wait: @1500
+  group_interval: @2000
+  repeat_interval: @5000
   routes:
 {routes}receivers:
 {receivers}inhibit_rules:
@@ -187,6 +189,7 @@ time_intervals:
   time_intervals: [{{years: ['1990:1991'], location: Europe/Berlin}}]
 "
         );
+        plan.config = paced(&plan.config);
         for _ in 0..2 {
             plan.count("inhibit rule");
         }
@@ -277,9 +280,9 @@ time_intervals:
         if random.below(2) == 0 {
             self.count("timers");
             let (wait, interval, repeat) = (
-                pick(random, &["500ms", "1s500ms", "2s500ms"]),
-                pick(random, &["2s", "3s", "4s"]),
-                pick(random, &["5s", "7s", "1h"]),
+                pick(random, &["@500", "@1500", "@2500"]),
+                pick(random, &["@2000", "@3000", "@4000"]),
+                pick(random, &["@5000", "@7000", "1h"]),
             );
             let _ = writeln!(
                 out,
@@ -357,7 +360,7 @@ time_intervals:
 
     /// What happens in a second.
     pub fn second(&mut self, second: u64, start: SystemTime, random: &mut Random) -> Vec<Event> {
-        let at = |second: u64| time(start + Duration::from_secs(second));
+        let at = |second: u64| time(start + Duration::from_secs(second * PACE));
         let mut alerts = Vec::new();
         for (number, alert) in self.alerts.iter().enumerate() {
             // Some fire once more after a while.
@@ -406,7 +409,7 @@ time_intervals:
                         { "name": "severity", "value": "none", "isRegex": false, "isEqual": number.is_multiple_of(3) },
                     ],
                     // On the server's side of now, so that both take it as it is.
-                    "startsAt": time(start + Duration::from_millis(starts * 1000 + 1000)),
+                    "startsAt": time(start + Duration::from_millis((starts + 1) * 1000 * PACE)),
                     "endsAt": at(second + 5 + random.below(12)),
                     "createdBy": "me",
                     "comment": "<why>",
@@ -434,6 +437,19 @@ time_intervals:
         }
         events
     }
+}
+
+/// A text with its times, `@` and ms, at the pace.
+fn paced(text: &str) -> String {
+    let mut parts = text.split('@');
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let digits = part.bytes().take_while(u8::is_ascii_digit).count();
+        let (ms, rest) = part.split_at(digits);
+        let ms: u64 = ms.parse().unwrap();
+        let _ = write!(out, "{}ms{rest}", ms * PACE);
+    }
+    out
 }
 
 /// A time with ms.

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Api, Random, Server, built, free_address, oracle, says, wait_for};
+use crate::harness::{Api, PATIENCE, Random, Server, built, free_address, oracle, says, wait_for};
 
 const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
 
@@ -269,7 +270,7 @@ fn a_killed_server_loses_no_alert_and_no_silence_and_repeats_only_what_was_in_fl
 }
 
 /// The mail server, and what it prints.
-struct Mail(Child, BufReader<ChildStdout>);
+struct Mail(Child, Receiver<String>);
 
 impl Mail {
     fn start(python: &Path, dir: &Path, port: &str) -> Self {
@@ -285,6 +286,8 @@ impl Mail {
             "/CN=localhost",
             "-addext",
             "subjectAltName=DNS:localhost",
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
             "-keyout",
             "key.pem",
             "-out",
@@ -298,16 +301,24 @@ impl Mail {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap());
-        let mut mail = Self(child, lines);
-        assert_eq!(mail.line().trim(), "ready");
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (said, heard) = mpsc::channel();
+        // It ends with the program.
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                if said.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let mail = Self(child, heard);
+        assert_eq!(mail.line(), "ready");
         mail
     }
 
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.1.read_line(&mut line).unwrap();
-        line
+    fn line(&self) -> String {
+        let line = self.1.recv_timeout(PATIENCE);
+        line.expect("the mail server says nothing")
     }
 }
 
@@ -327,7 +338,7 @@ fn a_mail_server_takes_mails_over_tls_with_a_password() {
     let dir = tempfile::tempdir().unwrap();
     let address = free_address();
     let port = address.rsplit(':').next().unwrap();
-    let mut mail = Mail::start(&python, dir.path(), port);
+    let mail = Mail::start(&python, dir.path(), port);
     let secret = dir.path().join("password");
     std::fs::write(&secret, "secret\n").unwrap();
     let config = format!(
@@ -362,6 +373,7 @@ fn a_mail_server_takes_mails_over_tls_with_a_password() {
     assert_eq!(headers["X-Kind"], "grün firing");
     assert_eq!(headers["References"], headers["In-Reply-To"]);
     let text = got["parts"]["text/plain"].as_str().unwrap();
+    let text = text.replace("\r\n", "\n");
     assert_eq!(text.trim_end(), format!("firing {summary}"));
     let html = got["parts"]["text/html"].as_str().unwrap();
     for wanted in [
