@@ -281,3 +281,30 @@ fn a_long_life_does_not_grow_the_journal() {
     let now_ns = world.clock.now_ns();
     assert_eq!(world.engine.active(now_ns).count(), 200);
 }
+
+#[test]
+fn any_of_several_alerts_inhibits() {
+    // Alertmanager remembers one of them only (tests/deviations.md).
+    let mut world = World::new();
+    let source = |n| {
+        [
+            ("alertname", "s"),
+            ("team", "ops"),
+            ("severity", "critical"),
+            ("n", n),
+        ]
+    };
+    world.put(&source("1"), 5);
+    world.put(&source("2"), 10_000);
+    world.put(
+        &[
+            ("alertname", "t"),
+            ("team", "ops"),
+            ("severity", "warning"),
+            ("n", "3"),
+        ],
+        10_000,
+    );
+    let told = world.pass(100);
+    assert!(told.iter().all(|line| !line.contains('3')), "{told:?}");
+}

@@ -20,7 +20,6 @@ use kittiwake_alertmanager::Alertmanager;
 use kittiwake_alertmanager::alert::{Alert, Annotations};
 use kittiwake_alertmanager::template::{Data, Told};
 use kittiwake_model::Labels;
-use kittiwake_rules::{AlertSink, OutgoingAlert};
 use serde_json::{Value, json};
 
 use crate::app::App;
@@ -46,32 +45,6 @@ pub fn routes() -> Router<App> {
         .route("/-/ready", get(async || "OK"))
         .route("/-/reload", post(reload).put(reload))
         .route("/metrics", get(metrics))
-}
-
-/// Alerts of the server's own rules.
-pub struct Fired(pub Arc<Alertmanager>);
-
-impl AlertSink for Fired {
-    fn send(&self, alerts: Vec<OutgoingAlert>) {
-        let now_ns = self.0.now_ns();
-        let alerts = alerts.into_iter().map(|alert| Alert {
-            labels: alert.labels,
-            annotations: Annotations::from_pairs(alert.annotations.iter()),
-            starts_ns: alert.starts_at_ns,
-            ends_ns: alert.ends_at_ns,
-            generator_url: alert.generator_url,
-            updated_ns: now_ns,
-            is_timeout: false,
-        });
-        match self.0.put(alerts) {
-            Ok(0) => {}
-            Ok(dropped) => tracing::error!(
-                dropped,
-                "alerts of rules were not taken: there are too many"
-            ),
-            Err(error) => tracing::error!(%error, "alerts of rules were not taken"),
-        }
-    }
 }
 
 /// Answers are of the moment.

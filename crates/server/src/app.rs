@@ -23,7 +23,6 @@ use tower_http::compression::predicate::{NotForContentType, Predicate as _, Size
 
 use crate::access::{Access, guard};
 use crate::active_queries::ActiveQueries;
-use crate::alertmanager_api::Fired;
 use crate::body::Room;
 use crate::cors::{self, Cors};
 use crate::ingest::Ingest;
@@ -168,7 +167,6 @@ impl App {
             Arc::clone(&nodes),
         )?);
         let alerts: Arc<AlertRouter> = Arc::default();
-        alerts.connect(Arc::new(Fired(Arc::clone(&alertmanager))));
         let rules = rules::manager(&metrics, &logs, clock.clone(), &options, alerts.clone());
         let alertmanagers: Arc<Alertmanagers> = Arc::default();
         alerts.connect(alertmanagers.clone());
