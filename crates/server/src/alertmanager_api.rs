@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::extract::{OriginalUri, Path, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use jiff::Timestamp;
 use kittiwake_alertmanager::Alertmanager;
 use kittiwake_alertmanager::alert::{Alert, Annotations};
@@ -38,6 +38,8 @@ pub fn routes() -> Router<App> {
         .route("/alerts/groups", get(alerts::groups))
         .route("/silences", get(silences::list).post(silences::set))
         .route("/silence/{id}", get(silences::one).delete(silences::expire))
+        .route("/{*path}", any(no_path))
+        .method_not_allowed_fallback(no_method)
         .layer(middleware::from_fn(uncached));
     Router::new()
         .nest("/api/v2", v2)
@@ -58,6 +60,26 @@ async fn uncached(request: Request<Body>, next: Next) -> Response {
 /// An error as the API's code tells it: a text.
 fn refused(status: StatusCode, text: impl Into<String>) -> Response {
     (status, json_body(Value::from(text.into()).to_string())).into_response()
+}
+
+async fn no_path(uri: OriginalUri) -> Response {
+    let text = format!("path {} was not found", uri.path());
+    invalid(StatusCode::NOT_FOUND, 404, text)
+}
+
+async fn no_method(method: Method) -> Response {
+    let text = format!("method {method} is not allowed");
+    invalid(StatusCode::METHOD_NOT_ALLOWED, 405, text)
+}
+
+/// The answer to a body that says it is no JSON.
+fn wrong_type(headers: &HeaderMap) -> Option<Response> {
+    let kind = crate::body::token(headers, header::CONTENT_TYPE);
+    if kind.is_empty() || kind == "application/json" {
+        return None;
+    }
+    let text = format!("unsupported media type {kind:?}, only [application/json] are allowed");
+    Some(invalid(StatusCode::UNSUPPORTED_MEDIA_TYPE, 415, text))
 }
 
 /// A text that says what is wrong with a request.

@@ -16,7 +16,7 @@ use kittiwake_model::{Labels, MatchOp, pattern};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Bad, answer, invalid, refused, time};
+use super::{Bad, answer, invalid, refused, time, wrong_type};
 use crate::app::App;
 use crate::body;
 use crate::params::Params;
@@ -286,6 +286,9 @@ impl Posted {
 
 /// `POST /alertmanager/api/v2/alerts`
 pub(super) async fn put(State(app): State<App>, request: Request<Body>) -> Response {
+    if let Some(refusal) = wrong_type(request.headers()) {
+        return refusal;
+    }
     let (parts, body) = request.into_parts();
     let body = match body::read(body, body::BODY_BYTES_MAX).await {
         Ok(body) => body,
@@ -304,10 +307,16 @@ pub(super) async fn put(State(app): State<App>, request: Request<Body>) -> Respo
         }
     };
     if let Some(at) = posted.iter().position(|alert| alert.labels.is_none()) {
-        let text = format!(
-            "validation failure list:\nvalidation failure list:\n{at}.labels in body is required"
-        );
+        let text = format!("{at}.labels in body is required");
         return invalid(StatusCode::UNPROCESSABLE_ENTITY, 602, text);
+    }
+    let times = posted.iter().flat_map(|a| [&a.starts_at, &a.ends_at]);
+    let wrong = times
+        .map(|t| posted_time(t.as_deref()))
+        .find_map(Result::err);
+    if let Some(error) = wrong {
+        let text = format!("parsing alerts body from \"\" failed, because {error}");
+        return invalid(StatusCode::BAD_REQUEST, 400, text);
     }
     let alertmanager = &app.alertmanager;
     let now_ns = alertmanager.now_ns();

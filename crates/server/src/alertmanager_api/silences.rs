@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::alerts::{filters, posted_time};
-use super::{Bad, answer, invalid, refused, time};
+use super::{Bad, answer, invalid, refused, time, wrong_type};
 use crate::app::App;
 use crate::body;
 use crate::params::Params;
@@ -151,12 +151,12 @@ struct PostedMatcher {
 }
 
 impl Posted {
-    /// What is missing.
-    fn missing(&self) -> Vec<String> {
-        let mut missing = Vec::new();
+    /// What is missing first.
+    fn missing(&self) -> Option<String> {
+        let mut missing = None;
         let mut need = |is_there: bool, name: &str| {
             if !is_there {
-                missing.push(format!("{name} in body is required"));
+                missing.get_or_insert_with(|| format!("{name} in body is required"));
             }
         };
         need(self.comment.is_some(), "comment");
@@ -171,9 +171,6 @@ impl Posted {
             );
             need(matcher.name.is_some(), &format!("matchers.{at}.name"));
             need(matcher.value.is_some(), &format!("matchers.{at}.value"));
-        }
-        if self.matchers.as_ref().is_some_and(Vec::is_empty) {
-            missing.push("matchers in body should have at least 1 items".to_owned());
         }
         missing
     }
@@ -221,6 +218,9 @@ impl Posted {
 
 /// `POST /alertmanager/api/v2/silences`
 pub(super) async fn set(State(app): State<App>, request: Request<Body>) -> Response {
+    if let Some(refusal) = wrong_type(request.headers()) {
+        return refusal;
+    }
     let body = match body::read(request.into_body(), body::FORM_BYTES_MAX).await {
         Ok(body) => body,
         Err(problem) => return problem.into_response(),
@@ -232,10 +232,12 @@ pub(super) async fn set(State(app): State<App>, request: Request<Body>) -> Respo
             return invalid(StatusCode::BAD_REQUEST, 400, text);
         }
     };
-    let missing = posted.missing();
-    if !missing.is_empty() {
-        let text = format!("validation failure list:\n{}", missing.join("\n"));
-        return invalid(StatusCode::UNPROCESSABLE_ENTITY, 602, text);
+    if let Some(missing) = posted.missing() {
+        return invalid(StatusCode::UNPROCESSABLE_ENTITY, 602, missing);
+    }
+    if posted.matchers.as_ref().is_some_and(Vec::is_empty) {
+        let text = "matchers in body should have at least 1 items";
+        return invalid(StatusCode::UNPROCESSABLE_ENTITY, 612, text);
     }
     let silence = match posted.checked(app.alertmanager.now_ns()) {
         Ok(silence) => silence,

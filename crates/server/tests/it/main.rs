@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod alertmanager;
 mod harness;
 mod loki;
 mod loki_cases;
