@@ -23,6 +23,7 @@ impl Engine {
         need("dockerd", &["docker.io", "iptables"])?;
         need("docker", &["docker.io"])?;
         need("busybox", &["busybox-static"])?;
+        need("ip", &["iproute2"])?;
         // Not below a folder of this checkout: an engine's data does not mount over overlays
         // of overlays, and a socket's path is short.
         let dir = std::env::temp_dir().join(format!("kittiwake-engine-{}", std::process::id()));
