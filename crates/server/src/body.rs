@@ -86,10 +86,12 @@ impl Room {
     }
 }
 
-/// Refuses a body whose length is said to be too large before it is sent.
+/// Refuses a body whose length is said to be far too large before it is sent. One that is a little
+/// too large is read up to the limit first: many senders look for an answer only when they have
+/// sent all, and would see a broken connection in place of the reason.
 fn check_announced(body: &Body, max_bytes: usize) -> Result<(), Problem> {
     use axum::body::HttpBody as _;
-    if body.size_hint().lower() > max_bytes as u64 {
+    if body.size_hint().lower() > 2 * max_bytes as u64 {
         return Err(too_large(max_bytes));
     }
     Ok(())
