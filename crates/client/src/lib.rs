@@ -134,6 +134,10 @@ impl Client {
                 AUTHORIZATION,
                 sensitive(&authorization(auth)?, "credentials")?,
             );
+        } else if let Some(pair) = user_info(&ask.uri)
+            && !headers.contains_key(AUTHORIZATION)
+        {
+            headers.insert(AUTHORIZATION, sensitive(&basic(&pair), "url")?);
         }
         for header in &self.settings.headers {
             let name: HeaderName = header
@@ -199,6 +203,14 @@ fn redirected(from: &Uri, location: &str) -> Option<Uri> {
     if location.starts_with("http://") || location.starts_with("https://") {
         return location.parse().ok();
     }
+    let is_of_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    if location
+        .split_once(':')
+        .is_some_and(|(scheme, _)| scheme.chars().all(is_of_scheme))
+    {
+        // Of another scheme.
+        return None;
+    }
     if location.starts_with("//") {
         return format!("{scheme}:{location}").parse().ok();
     }
@@ -244,6 +256,29 @@ pub fn secret(source: &SecretSource) -> Result<String, ClientError> {
     Ok(text)
 }
 
+fn basic(pair: &[u8]) -> String {
+    let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
+    format!("Basic {encoded}")
+}
+
+/// `user:password` of an address that has them, without its escapes.
+fn user_info(uri: &Uri) -> Option<Vec<u8>> {
+    let (info, _) = uri.authority()?.as_str().rsplit_once('@')?;
+    let mut rest = info.as_bytes();
+    let mut pair = Vec::with_capacity(rest.len() + 1);
+    while let Some((byte, behind)) = rest.split_first() {
+        let digits = behind.get(..2).filter(|_| *byte == b'%');
+        let escaped = digits.and_then(|digits| str::from_utf8(digits).ok());
+        let escaped = escaped.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        pair.push(escaped.unwrap_or(*byte));
+        rest = &behind[if escaped.is_some() { 2 } else { 0 }..];
+    }
+    if !pair.contains(&b':') {
+        pair.push(b':');
+    }
+    Some(pair)
+}
+
 fn authorization(auth: &Auth) -> Result<String, ClientError> {
     let of = |source: &Option<SecretSource>| match source {
         Some(source @ SecretSource::File(_)) => Ok(secret(source)?.trim().to_owned()),
@@ -252,9 +287,7 @@ fn authorization(auth: &Auth) -> Result<String, ClientError> {
     };
     Ok(match auth {
         Auth::Basic { username, password } => {
-            let pair = format!("{}:{}", of(username)?, of(password)?);
-            let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
-            format!("Basic {encoded}")
+            basic(format!("{}:{}", of(username)?, of(password)?).as_bytes())
         }
         Auth::Token {
             scheme,
@@ -308,6 +341,7 @@ mod tests {
             assert_eq!(redirected(&from, location).unwrap(), want);
         }
         assert!(redirected(&from, "http://").is_none());
+        assert!(redirected(&from, "file:///etc/passwd").is_none());
     }
 
     #[test]
@@ -324,5 +358,17 @@ mod tests {
         assert_eq!(own.headers()[AUTHORIZATION], "Bearer t");
         let other = client.request(&ask, false).unwrap();
         assert!(!other.headers().contains_key(AUTHORIZATION));
+    }
+
+    #[test]
+    fn credentials_of_an_address_are_sent() {
+        let client = Client::new(HttpClient::default());
+        let request = client.request(&ask("http://u:p%40w@h/m"), true).unwrap();
+        // "u:p@w"
+        assert_eq!(request.headers()[AUTHORIZATION], "Basic dTpwQHc=");
+        let request = client.request(&ask("http://u@h/m"), true).unwrap();
+        assert_eq!(request.headers()[AUTHORIZATION], "Basic dTo=");
+        let request = client.request(&ask("http://h/m"), true).unwrap();
+        assert!(!request.headers().contains_key(AUTHORIZATION));
     }
 }

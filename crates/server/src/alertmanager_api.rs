@@ -26,6 +26,9 @@ use crate::app::App;
 use crate::reply::json as json_body;
 
 /// The longest that a test of an integration may take.
+/// Matchers of one silence, and filters of one request, at most: an expression can be slow to
+/// compile and large.
+const MATCHERS_MAX: usize = 32;
 const TEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// All routes, to be put under `/alertmanager`.

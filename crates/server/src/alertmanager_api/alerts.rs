@@ -16,7 +16,7 @@ use kittiwake_model::{Labels, MatchOp, pattern};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Bad, answer, invalid, refused, time, wrong_type};
+use super::{Bad, MATCHERS_MAX, answer, invalid, refused, time, wrong_type};
 use crate::app::App;
 use crate::body;
 use crate::params::Params;
@@ -72,6 +72,9 @@ impl Filter {
 
 /// The matchers of the parameters `filter`.
 pub(super) fn filters(params: &Params) -> Result<Vec<Matcher>, Bad> {
+    if params.all_given("filter").count() > MATCHERS_MAX {
+        return Err(format!("more than {MATCHERS_MAX} filters"));
+    }
     params
         .all_given("filter")
         .map(matchers::parse_one)

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::alerts::{filters, posted_time};
-use super::{Bad, answer, invalid, refused, time, wrong_type};
+use super::{Bad, MATCHERS_MAX, answer, invalid, refused, time, wrong_type};
 use crate::app::App;
 use crate::body;
 use crate::params::Params;
@@ -183,6 +183,15 @@ impl Posted {
         }
         if ends_ns < now_ns {
             return Err("Failed to create silence: end time can't be in the past".to_owned());
+        }
+        if self
+            .matchers
+            .as_ref()
+            .is_some_and(|m| m.len() > MATCHERS_MAX)
+        {
+            return Err(format!(
+                "invalid silence: more than {MATCHERS_MAX} matchers"
+            ));
         }
         let mut matchers = Vec::new();
         for (at, posted) in self.matchers.into_iter().flatten().enumerate() {
