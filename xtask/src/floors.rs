@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 const FLOORS: &[(&str, u8)] = &[
     ("model", 0),
     ("env", 0),
+    ("conformance", 0),
     ("journal", 1),
     ("wire", 1),
     ("config", 1),

@@ -16,7 +16,7 @@ use crate::tls::TlsVersion;
 use crate::url::scheme_and_host;
 
 /// Headers that a user cannot set, since the client does.
-const RESERVED_HEADERS: [&str; 15] = [
+pub(crate) const RESERVED_HEADERS: [&str; 14] = [
     "authorization",
     "host",
     "content-encoding",
@@ -31,8 +31,9 @@ const RESERVED_HEADERS: [&str; 15] = [
     "accept-encoding",
     "x-prometheus-remote-write-version",
     "x-prometheus-remote-read-version",
-    "x-prometheus-scrape-timeout-seconds",
 ];
+/// One more, which a scrape sets.
+const SCRAPE_TIMEOUT_HEADER: &str = "x-prometheus-scrape-timeout-seconds";
 
 /// Checked settings of a client.
 #[derive(Debug, Clone, PartialEq)]
@@ -663,10 +664,8 @@ fn headers_of(
     let line = headers.referenced.line();
     let mut checked = Vec::with_capacity(headers.value.len());
     for (name, fields) in headers.value {
-        if RESERVED_HEADERS
-            .iter()
-            .any(|r| r.eq_ignore_ascii_case(&name))
-        {
+        let mut reserved = RESERVED_HEADERS.iter().chain([&SCRAPE_TIMEOUT_HEADER]);
+        if reserved.any(|r| r.eq_ignore_ascii_case(&name)) {
             let problem = Problem::Value {
                 field: "http_headers",
                 value: name,

@@ -9,33 +9,15 @@ use serde::Deserialize;
 use crate::alerting::no_empty_rule;
 use crate::discovery::{Entries, checks::is_uuid};
 use crate::error::{Located, Problem};
-use crate::http_client::{HttpClient, check_url, http_settings};
+use crate::http_client::{HttpClient, RESERVED_HEADERS, check_url, http_settings};
 use crate::names::NameScheme;
 use crate::relabel::RelabelRule;
 use crate::scalar::{Interval, Texts};
 use crate::scrape::rules;
 use crate::yaml::{Kind, Node};
 
-/// Headers that a user cannot set, since the client does.
-pub(crate) const RESERVED_HEADERS: [&str; 17] = [
-    "authorization",
-    "host",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "user-agent",
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "www-authenticate",
-    "accept-encoding",
-    "x-prometheus-remote-write-version",
-    "x-prometheus-remote-read-version",
-    "x-amz-date",
-    "x-amz-security-token",
-    "x-amz-content-sha256",
-];
+/// Headers that a user cannot set beside those of all clients.
+const RESERVED_OF_AWS: [&str; 3] = ["x-amz-date", "x-amz-security-token", "x-amz-content-sha256"];
 
 pub(crate) const SIGV4: Kind = Kind::Fields(
     "sigv4.plain",
@@ -211,7 +193,8 @@ pub(crate) fn check_headers(
         if lower == "authorization" {
             return Err(wrong(line, authorization));
         }
-        if RESERVED_HEADERS.contains(&lower.as_str()) {
+        let lower = lower.as_str();
+        if RESERVED_HEADERS.contains(&lower) || RESERVED_OF_AWS.contains(&lower) {
             let text = format!("{name} is a reserved header. It must not be changed");
             return Err(wrong(line, text));
         }

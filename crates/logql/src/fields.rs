@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kittiwake_model::Labels;
+use kittiwake_model::{Labels, duration};
 
 use crate::ast::Stage;
 use crate::lines::Line;
@@ -147,7 +147,7 @@ fn kind(value: &str) -> &'static str {
         "t" | "T" | "TRUE" | "true" | "True" | "f" | "F" | "FALSE" | "false" | "False"
     ) {
         "boolean"
-    } else if units::parse_duration(value).is_ok() {
+    } else if duration::parse(value).is_ok() {
         "duration"
     } else if units::parse_bytes(value).is_ok() {
         "bytes"

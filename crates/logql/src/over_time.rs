@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use kittiwake_model::{
     Amount, Apart, Count, CountCursor, Direction, Entry, EntryBatch, EntryCursor, FieldTest,
-    Labels, LogStore, MatchOp, QueryContext, Scan, TimeRange, is_stale_nan, stale_nan,
-    threads_per_query,
+    Labels, LogStore, MatchOp, QueryContext, Scan, TimeRange, duration, is_stale_nan, on_threads,
+    stale_nan, threads_per_query,
 };
 use kittiwake_vector::{CompensatedSum, Grouping, Series, quantile};
 
@@ -193,7 +193,7 @@ fn unwrapped(unwrap: &Unwrap, labels: &mut LineLabels) -> Option<f64> {
     let value = match unwrap.conversion {
         Conversion::Number => units::parse_float(text),
         Conversion::Duration | Conversion::DurationSeconds => {
-            units::parse_duration(text).map(|ns| ns as f64 / 1e9)
+            duration::parse(text).map(|ns| ns as f64 / 1e9)
         }
         Conversion::Bytes => units::parse_bytes(text).map(|bytes| bytes as f64),
     };
@@ -359,7 +359,7 @@ fn amounts(
         add_up(cursor.as_mut())?
     } else {
         let add_up = |mut share: Box<dyn CountCursor>| add_up(share.as_mut());
-        merged(on_threads(shares, add_up)?)?
+        merged(on_threads(shares, add_up, failed)?)?
     };
     if test.is_some_and(|test| test.has_error()) {
         // Labels tell of errors, so there are several series.
@@ -368,24 +368,9 @@ fn amounts(
     Ok(series)
 }
 
-/// Does a share of the work on each of several threads, this one among them.
-fn on_threads<C: Send, T: Send>(
-    shares: Vec<C>,
-    work: impl Fn(C) -> Result<T, EvalError> + Sync,
-) -> Result<Vec<T>, EvalError> {
-    let mut shares = shares.into_iter();
-    let Some(first) = shares.next() else {
-        return Ok(Vec::new());
-    };
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = shares.map(|share| scope.spawn(|| work(share))).collect();
-        let mut done = vec![work(first)?];
-        for worker in workers {
-            let failed = |_| EvalError::Execution("the query failed unexpectedly".to_owned());
-            done.push(worker.join().map_err(failed)??);
-        }
-        Ok(done)
-    })
+/// The error of a thread that panicked.
+fn failed() -> EvalError {
+    EvalError::Execution("the query failed unexpectedly".to_owned())
 }
 
 /// The sums of all threads.
@@ -433,7 +418,11 @@ fn by_lines(
     if shares.is_empty() {
         return add_up(cursor.as_mut());
     }
-    merged(on_threads(shares, |mut share| add_up(share.as_mut()))?)
+    merged(on_threads(
+        shares,
+        |mut share| add_up(share.as_mut()),
+        failed,
+    )?)
 }
 
 /// The ends of all windows cut time into slots, and a window is some slots in a row.

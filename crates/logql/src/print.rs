@@ -2,14 +2,14 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use kittiwake_model::{MatchOp, Matcher, quote};
+use kittiwake_model::{MatchOp, Matcher, duration, quote};
 use kittiwake_vector::{Cardinality, Comparison, Grouping, Matching, Operator};
 
 use crate::ast::{
     Conversion, Expr, Extraction, LabelFilter, LogExpr, MetricExpr, NamedMatcher, RangeExpr, Stage,
     TextFilter, Unwrap, Wanted,
 };
-use crate::units::{go_duration, go_float, human_bytes, prometheus_duration};
+use crate::units::{go_float, human_bytes, prometheus_duration};
 
 /// Longer expressions are broken.
 const LINE_CHARS_MAX: usize = 100;
@@ -160,7 +160,7 @@ impl Display for LabelFilter {
             Self::Number(name, op, number) => {
                 write!(f, "{name}{}{}", sign(*op), plain_number(*number))
             }
-            Self::Duration(name, op, ns) => write!(f, "{name}{}{}", sign(*op), go_duration(*ns)),
+            Self::Duration(name, op, ns) => write!(f, "{name}{}{}", sign(*op), duration::text(*ns)),
             Self::Bytes(name, op, bytes) => {
                 // The short form only where it says the same.
                 let short = human_bytes(*bytes);
@@ -235,7 +235,7 @@ fn window(ns: i64) -> String {
     if ns % 1_000_000 == 0 {
         prometheus_duration(ns)
     } else {
-        go_duration(ns)
+        duration::text(ns)
     }
 }
 

@@ -3,78 +3,7 @@
 
 use std::fmt::Write as _;
 
-use kittiwake_model::quote;
-
-const NS_UNITS: [(&str, f64); 8] = [
-    ("ns", 1.0),
-    ("us", 1e3),
-    ("µs", 1e3),
-    ("μs", 1e3),
-    ("ms", 1e6),
-    ("s", 1e9),
-    ("m", 60e9),
-    ("h", 3_600e9),
-];
-
-/// A duration as Go's `time.ParseDuration` reads it, in ns: `1h30m`, `-1.5s`, `0`.
-pub(crate) fn parse_duration(text: &str) -> Result<i64, String> {
-    let invalid = || format!("time: invalid duration {}", quote(text));
-    let (is_negative, mut rest) = match text.as_bytes().first() {
-        Some(b'-') => (true, &text[1..]),
-        Some(b'+') => (false, &text[1..]),
-        _ => (false, text),
-    };
-    if rest == "0" {
-        return Ok(0);
-    }
-    if rest.is_empty() {
-        return Err(invalid());
-    }
-    let mut total: i128 = 0;
-    while !rest.is_empty() {
-        let whole_len = digits_len(rest);
-        let whole = &rest[..whole_len];
-        rest = &rest[whole_len..];
-        let mut fraction = "";
-        if let Some(after) = rest.strip_prefix('.') {
-            let len = digits_len(after);
-            fraction = &after[..len];
-            rest = &after[len..];
-        }
-        if whole.is_empty() && fraction.is_empty() {
-            return Err(invalid());
-        }
-        let unit_len = rest
-            .find(|c: char| c == '.' || c.is_ascii_digit())
-            .unwrap_or(rest.len());
-        let unit = &rest[..unit_len];
-        rest = &rest[unit_len..];
-        if unit.is_empty() {
-            return Err(format!("time: missing unit in duration {}", quote(text)));
-        }
-        let Some((_, unit_ns)) = NS_UNITS.iter().find(|(name, _)| *name == unit) else {
-            return Err(format!(
-                "time: unknown unit {} in duration {}",
-                quote(unit),
-                quote(text)
-            ));
-        };
-        let count: i128 = if whole.is_empty() {
-            0
-        } else {
-            whole.parse().map_err(|_| invalid())?
-        };
-        let part: f64 = format!("0.{fraction}0").parse().unwrap_or(0.0);
-        total = count
-            .checked_mul(*unit_ns as i128)
-            .and_then(|ns| ns.checked_add((part * unit_ns) as i128))
-            .and_then(|ns| ns.checked_add(total))
-            .filter(|ns| *ns <= i128::from(i64::MAX))
-            .ok_or_else(invalid)?;
-    }
-    let ns = total as i64;
-    Ok(if is_negative { -ns } else { ns })
-}
+use kittiwake_model::{duration, quote};
 
 fn digits_len(text: &str) -> usize {
     text.find(|c: char| !c.is_ascii_digit())
@@ -83,7 +12,7 @@ fn digits_len(text: &str) -> usize {
 
 /// A duration in the query's text: Go's form, or Prometheus' with days, weeks and years.
 pub(crate) fn parse_query_duration(text: &str) -> Result<i64, String> {
-    parse_duration(text).or_else(|go_error| {
+    duration::parse(text).or_else(|go_error| {
         const UNITS: [(&str, i64); 7] = [
             ("y", 31_536_000_000_000_000),
             ("w", 604_800_000_000_000),
@@ -220,49 +149,6 @@ fn parse_hex(text: &str) -> Option<f64> {
     Some(value * f64::from(power).exp2())
 }
 
-/// A duration as Go writes it: `1h30m0s`, `1.5s`, `250ms`.
-pub(crate) fn go_duration(ns: i64) -> String {
-    if ns == 0 {
-        return "0s".to_owned();
-    }
-    let sign = if ns < 0 { "-" } else { "" };
-    let total = ns.unsigned_abs();
-    let small = |unit_ns: u64, unit: &str| {
-        let fraction = total % unit_ns;
-        let digits = unit_ns.ilog10() as usize;
-        let mut text = format!("{sign}{}", total / unit_ns);
-        if fraction > 0 {
-            let padded = format!("{fraction:0digits$}");
-            text.push('.');
-            text.push_str(padded.trim_end_matches('0'));
-        }
-        text + unit
-    };
-    if total < 1_000 {
-        return format!("{sign}{total}ns");
-    } else if total < 1_000_000 {
-        return small(1_000, "µs");
-    } else if total < 1_000_000_000 {
-        return small(1_000_000, "ms");
-    }
-    let seconds = total / 1_000_000_000;
-    let fraction = total % 1_000_000_000;
-    let mut text = sign.to_owned();
-    // Writing to a string cannot fail.
-    if seconds >= 3600 {
-        let _ = write!(text, "{}h", seconds / 3600);
-    }
-    if seconds >= 60 {
-        let _ = write!(text, "{}m", seconds / 60 % 60);
-    }
-    let _ = write!(text, "{}", seconds % 60);
-    if fraction > 0 {
-        let padded = format!("{fraction:09}");
-        let _ = write!(text, ".{}", padded.trim_end_matches('0'));
-    }
-    text + "s"
-}
-
 /// A duration as Prometheus writes it: `1h30m`, `1d`; ns below a ms are lost.
 pub(crate) fn prometheus_duration(ns: i64) -> String {
     let mut ms = ns.unsigned_abs() / 1_000_000;
@@ -321,11 +207,6 @@ mod tests {
 
     #[test]
     fn reads_what_go_reads() {
-        assert_eq!(parse_duration("1h30m"), Ok(5_400_000_000_000));
-        assert_eq!(parse_duration("-1.5s"), Ok(-1_500_000_000));
-        assert_eq!(parse_duration("87us"), Ok(87_000));
-        assert!(parse_duration("5").unwrap_err().contains("missing unit"));
-        assert!(parse_duration("5d").unwrap_err().contains("unknown unit"));
         assert_eq!(parse_query_duration("1d12h"), Ok(129_600_000_000_000));
         assert_eq!(parse_bytes("5MiB"), Ok(5 << 20));
         assert_eq!(parse_bytes("1.5 KB"), Ok(1500));
@@ -338,8 +219,6 @@ mod tests {
 
     #[test]
     fn writes_what_go_writes() {
-        assert_eq!(go_duration(5_400_000_000_000), "1h30m0s");
-        assert_eq!(go_duration(1_500_000), "1.5ms");
         assert_eq!(prometheus_duration(5_400_000_000_000), "1h30m");
         assert_eq!(prometheus_duration(129_600_000_000_000), "1d12h");
         assert_eq!(human_bytes(1_000_000), "1.0MB");

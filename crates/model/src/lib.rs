@@ -7,6 +7,7 @@
 
 pub mod calendar;
 pub mod delivery;
+pub mod duration;
 pub mod float_histogram;
 mod glob;
 pub mod histogram;
@@ -32,7 +33,9 @@ pub use metrics::{
     Columns, Exemplar, Metadata, MetricsStore, STALE_NAN_BITS, Select, SelectHint, SeriesCursor,
     Thinned, is_stale_nan, stale_nan,
 };
-pub use query::{Cancel, MemoryPool, QueryContext, StoreError, TimeRange, threads_per_query};
+pub use query::{
+    Cancel, MemoryPool, QueryContext, StoreError, TimeRange, on_threads, threads_per_query,
+};
 pub use quote::quote;
 
 /// Milliseconds since the Unix epoch, UTC: the unit of metrics.

@@ -253,6 +253,31 @@ impl QueryContext {
         self.used.samples.load(Ordering::Relaxed)
     }
 }
+
+/// Does each share of some work on a thread of its own, the first one on this. What came of them is
+/// in the order of the shares; `failed` is the error of one that panicked.
+pub fn on_threads<C: Send, T: Send, E: Send>(
+    shares: Vec<C>,
+    work: impl Fn(C) -> Result<T, E> + Sync,
+    failed: impl Fn() -> E,
+) -> Result<Vec<T>, E> {
+    let mut shares = shares.into_iter();
+    let Some(first) = shares.next() else {
+        return Ok(Vec::new());
+    };
+    std::thread::scope(|scope| {
+        let work = &work;
+        let others: Vec<_> = shares
+            .map(|share| scope.spawn(move || work(share)))
+            .collect();
+        let mut done = vec![work(first)?];
+        for other in others {
+            done.push(other.join().map_err(|_| failed())??);
+        }
+        Ok(done)
+    })
+}
+
 /// Threads that one query works on at most.
 pub fn threads_per_query() -> usize {
     // To ask the system means to read files.

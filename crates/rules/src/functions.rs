@@ -9,7 +9,7 @@ use kittiwake_model::pattern;
 use kittiwake_template::{Functions, Value, urlquery};
 
 use crate::engine::{Engine, Language, Sample, SampleValue};
-use crate::humanize::{
+use kittiwake_template::humanize::{
     humanize, humanize_1024, humanize_duration, humanize_percentage, humanize_timestamp, time,
 };
 

@@ -12,7 +12,6 @@ mod engine;
 pub mod file;
 mod functions;
 mod group;
-mod humanize;
 mod manager;
 mod restore;
 mod rule;
@@ -23,6 +22,5 @@ pub use engine::{Engine, Language, Query, RecordError, Recorded, Recorder, Sampl
 pub use file::{FileError, GroupSpec, RuleFile, RuleKind, RuleSpec};
 pub use functions::{graph_link, table_link};
 pub use group::{Environment, Figures, Group, Settings};
-pub use humanize::go_duration;
 pub use manager::{GroupSource, Manager};
 pub use rule::{Health, Rule, Status};

@@ -23,6 +23,7 @@ use kittiwake_model::Labels;
 use serde_json::{Value, json};
 
 use crate::app::App;
+use crate::lifecycle::reloaded;
 use crate::reply::json as json_body;
 
 /// The longest that a test of an integration may take.
@@ -138,16 +139,7 @@ async fn receivers(State(app): State<App>) -> Response {
 /// `/alertmanager/-/reload`
 async fn reload(State(app): State<App>) -> Response {
     let alertmanager = Arc::clone(&app.alertmanager);
-    let reloaded = tokio::task::spawn_blocking(move || reload_now(&alertmanager)).await;
-    match reloaded {
-        Ok(Ok(())) => StatusCode::OK.into_response(),
-        Ok(Err(error)) => (
-            StatusCode::INTERNAL_SERVER_ERROR,
-            format!("failed to reload config: {error}\n"),
-        )
-            .into_response(),
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
+    reloaded(tokio::task::spawn_blocking(move || reload_now(&alertmanager)).await)
 }
 
 /// Reads its configuration anew and logs how that went.

@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
+use tokio::task::JoinError;
 
 use crate::app::App;
 
@@ -42,7 +43,11 @@ pub async fn post_reload(State(app): State<App>) -> Response {
     if !app.options.is_lifecycle_enabled {
         return (StatusCode::FORBIDDEN, DISABLED).into_response();
     }
-    let reloaded = tokio::task::spawn_blocking(move || reload(&app)).await;
+    reloaded(tokio::task::spawn_blocking(move || reload(&app)).await)
+}
+
+/// The answer to who asked for a reload.
+pub(crate) fn reloaded(reloaded: Result<Result<(), String>, JoinError>) -> Response {
     match reloaded {
         Ok(Ok(())) => StatusCode::OK.into_response(),
         Ok(Err(error)) => (

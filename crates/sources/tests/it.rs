@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -121,17 +121,10 @@ fn host_figures_are_named_and_scaled_as_node_exporters() {
 /// same label names.
 #[test]
 fn families_are_the_real_exporters() {
-    let dir = std::env::var_os("CONFORMANCE_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/conformance"),
-        PathBuf::from,
-    );
-    let Ok(text) = std::fs::read_to_string(dir.join("exporters/node_exporter.prom")) else {
-        println!(
-            "skipped: no exporters/node_exporter.prom in {}",
-            dir.display()
-        );
+    let Some(file) = kittiwake_conformance::conformance("exporters/node_exporter.prom") else {
         return;
     };
+    let text = std::fs::read_to_string(file).unwrap();
     let mut theirs: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for line in text.lines() {
         // Some families of theirs are listed without samples.

@@ -7,6 +7,7 @@
 
 use std::fmt::Write as _;
 
+use crate::builtin::json_text;
 use crate::value::{Mark, Value};
 
 /// What stands in place of a value that is not safe where it would go.
@@ -390,7 +391,7 @@ impl Escaper {
         match value {
             Value::Nil => " null ".to_owned(),
             Value::Bool(_) | Value::Int(_) | Value::Float(_) => format!(" {shown} "),
-            _ => js_value(shown),
+            _ => json_text(shown),
         }
     }
 }
@@ -549,27 +550,6 @@ fn css_string(text: &str) -> String {
             let _ = write!(out, "\\{:x} ", c as u32);
         }
     }
-    out
-}
-
-/// A text as JSON that is safe in a script.
-fn js_value(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c if c < ' ' || "&<>\u{2028}\u{2029}".contains(c) => {
-                // Writing to a string cannot fail.
-                let _ = write!(out, "\\u{:04x}", c as u32);
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
     out
 }
 

@@ -8,6 +8,7 @@
 mod builtin;
 mod exec;
 mod html;
+pub mod humanize;
 mod lexer;
 mod methods;
 mod parse;
@@ -15,7 +16,7 @@ mod printf;
 pub mod time;
 mod value;
 
-pub use builtin::urlquery;
+pub use builtin::{json_text, urlquery};
 pub use exec::{Limits, RenderError};
 pub use methods::method;
 pub use parse::{ParseError, Template};

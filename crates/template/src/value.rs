@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use kittiwake_model::calendar::civil;
+use kittiwake_model::duration;
 
 /// Where in HTML a text is safe as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +117,7 @@ impl fmt::Display for Value {
             Self::Int(number) => write!(f, "{number}"),
             Self::Float(number) => f.write_str(&crate::printf::general(*number, None)),
             Self::Text(text) | Self::Marked(_, text) => f.write_str(text),
-            Self::Duration(ns) => f.write_str(&duration_text(*ns)),
+            Self::Duration(ns) => f.write_str(&duration::text(*ns)),
             Self::Time(ns, offset) => f.write_str(&time_text(*ns, *offset)),
             Self::List(values) => {
                 f.write_str("[")?;
@@ -172,34 +173,4 @@ fn time_text(ns: i64, offset: i32) -> String {
     text.push(' ');
     text.push_str(if offset == 0 { "UTC" } else { &zone });
     text
-}
-
-/// A span as Go's `Duration.String` writes it: `1h2m3.5s`, `1.5ms`, `0s`.
-fn duration_text(ns: i64) -> String {
-    let size = ns.unsigned_abs();
-    let sign = if ns < 0 { "-" } else { "" };
-    let fraction = |whole: u64, rest: u64, digits: usize| {
-        let text = format!("{whole}.{rest:0digits$}");
-        text.trim_end_matches('0').trim_end_matches('.').to_owned()
-    };
-    match size {
-        0 => "0s".to_owned(),
-        1..1_000 => format!("{sign}{size}ns"),
-        1_000..1_000_000 => format!("{sign}{}µs", fraction(size / 1_000, size % 1_000, 3)),
-        1_000_000..1_000_000_000 => {
-            format!(
-                "{sign}{}ms",
-                fraction(size / 1_000_000, size % 1_000_000, 6)
-            )
-        }
-        _ => {
-            let (whole, rest) = (size / 1_000_000_000, size % 1_000_000_000);
-            let seconds = fraction(whole % 60, rest, 9);
-            match (whole / 3600, whole / 60 % 60) {
-                (0, 0) => format!("{sign}{seconds}s"),
-                (0, minutes) => format!("{sign}{minutes}m{seconds}s"),
-                (hours, minutes) => format!("{sign}{hours}h{minutes}m{seconds}s"),
-            }
-        }
-    }
 }

@@ -3,25 +3,15 @@
 //! workspace.
 
 use std::error::Error;
-use std::path::{Path, PathBuf};
 
 use kittiwake_wire::exposition::{ExpositionError, Format, Options, read};
 use kittiwake_wire::json::Reader;
 
-fn directory() -> PathBuf {
-    match std::env::var_os("CONFORMANCE_DIR") {
-        Some(given) => PathBuf::from(given),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/conformance"),
-    }
-}
-
 #[test]
 fn open_metrics_cases_parse_or_do_not_as_they_say() -> Result<(), Box<dyn Error>> {
-    let cases = directory().join("openmetrics/parsers");
-    if !directory().is_dir() {
-        eprintln!("SKIPPED: there is no {}", cases.display());
+    let Some(cases) = kittiwake_conformance::conformance("openmetrics/parsers") else {
         return Ok(());
-    }
+    };
     let (mut run, mut wrong) = (0, Vec::new());
     for case in std::fs::read_dir(&cases)? {
         let case = case?;

@@ -17,12 +17,11 @@ mod harness;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use capture::Capture;
 use generate::{Event, PACE, Plan};
-use harness::{Api, Program, Random, Server, free_address, oracle, wait_for};
+use harness::{Alertmanager, Api, Random, Server, oracle};
 use serde_json::Value;
 
 /// Seconds of alerts unless `AM_SECONDS` says otherwise, and the seed.
@@ -39,48 +38,11 @@ const TAIL: Duration = Duration::from_secs(2 * PACE);
 
 const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
 
-struct Real {
-    address: String,
-    _program: Program,
-}
-
-impl Real {
-    fn start(path: &Path, dir: &Path, config: &str) -> Self {
-        let address = free_address();
-        let file = dir.join("theirs.yml");
-        std::fs::write(&file, config).unwrap();
-        let mut command = Command::new(path);
-        command
-            .arg(format!("--config.file={}", file.display()))
-            .arg(format!("--storage.path={}", dir.join("theirs").display()))
-            .arg(format!("--web.listen-address={address}"))
-            .args([
-                "--cluster.listen-address=",
-                "--web.external-url=http://am.example/alertmanager",
-                "--web.route-prefix=/",
-                "--dispatch.maintenance-interval=1h",
-            ])
-            // With it the SDK of that version fails.
-            .env_remove("AWS_CA_BUNDLE")
-            .env("TZ", "UTC");
-        let program = Program::start(command, &dir.join("theirs.log"));
-        let started = Self {
-            address,
-            _program: program,
-        };
-        let api = started.api();
-        wait_for("Alertmanager to be ready", || {
-            api.get("/-/ready", &[]).filter(|a| a.status == 200)
-        });
-        started
-    }
-
-    fn api(&self) -> Api {
-        Api {
-            base: format!("http://{}", self.address),
-        }
-    }
-}
+const FLAGS: [&str; 3] = [
+    "--web.external-url=http://am.example/alertmanager",
+    "--web.route-prefix=/",
+    "--dispatch.maintenance-interval=1h",
+];
 
 /// Sleeps until so long after a moment.
 fn sleep_until(at: SystemTime) {
@@ -241,7 +203,7 @@ fn tell(path: &Path, seconds: u64) -> bool {
         plan.config
             .replace("BASE", &format!("{}/{side}", capture.base))
     };
-    let theirs = Real::start(path, dir.path(), &of("theirs"));
+    let theirs = Alertmanager::start(path, dir.path(), &of("theirs"), &FLAGS);
     let file = dir.path().join("ours.yml");
     std::fs::write(&file, of("ours")).unwrap();
     let flag = format!("--alertmanager.config.file={}", file.display());

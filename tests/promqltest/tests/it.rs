@@ -22,15 +22,8 @@ use kittiwake_promqltest::{Outcome, backings, run, scripts};
 
 /// The scripts with their texts; `None` when there are none beside the checkout.
 fn conformance() -> Option<Vec<(PathBuf, String)>> {
-    let dir = std::env::var_os("CONFORMANCE_DIR").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/conformance"),
-        PathBuf::from,
-    );
-    if !dir.exists() {
-        eprintln!("SKIPPED: no conformance data; CONFORMANCE_DIR names its folder");
-        return None;
-    }
-    let files = scripts(&dir.join("promql")).unwrap();
+    let dir = kittiwake_conformance::conformance("promql")?;
+    let files = scripts(&dir).unwrap();
     assert!(!files.is_empty(), "no scripts in {}", dir.display());
     let read = |file: PathBuf| {
         let text = std::fs::read_to_string(&file).unwrap();

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use kittiwake_config::parse_duration;
+use kittiwake_model::duration;
 use serde::{Deserialize, Deserializer, de};
 
 /// A duration as Prometheus writes it.
@@ -33,40 +34,8 @@ impl<'de> Deserialize<'de> for Timeout {
 
 /// Reads a duration that is not negative as Go writes it.
 pub fn go_duration(text: &str) -> Option<Duration> {
-    const UNITS: [(&str, f64); 8] = [
-        ("ns", 1e-9),
-        ("us", 1e-6),
-        ("µs", 1e-6),
-        ("μs", 1e-6),
-        ("ms", 1e-3),
-        ("s", 1.0),
-        ("m", 60.0),
-        ("h", 3600.0),
-    ];
-    if text == "0" {
-        return Some(Duration::ZERO);
-    }
-    let mut rest = text.strip_prefix('+').unwrap_or(text);
-    let mut seconds = 0.0;
-    while !rest.is_empty() {
-        let digits = rest
-            .bytes()
-            .take_while(|b| b.is_ascii_digit() || *b == b'.')
-            .count();
-        let number: f64 = rest.get(..digits)?.parse().ok()?;
-        let tail = rest.get(digits..)?;
-        let letters = tail
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .unwrap_or(tail.len());
-        let unit = tail.get(..letters)?;
-        let (_, size) = UNITS.iter().find(|(name, _)| *name == unit)?;
-        seconds += number * size;
-        rest = tail.get(letters..)?;
-    }
-    if text.is_empty() {
-        return None;
-    }
-    Duration::try_from_secs_f64(seconds).ok()
+    let ns = duration::parse(text).ok()?;
+    u64::try_from(ns).ok().map(Duration::from_nanos)
 }
 
 /// An address of `http` or `https`.

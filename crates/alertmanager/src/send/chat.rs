@@ -89,13 +89,7 @@ pub(super) async fn slack(with: &With<'_>, section: &Slack) -> Sent {
         section.app_token.as_ref(),
         section.app_token_file.as_deref(),
     )?;
-    let authorization = format!("Bearer {token}");
-    let headers: &[_] = if token.is_empty() {
-        &[]
-    } else {
-        &[("authorization", authorization.as_str())]
-    };
-    let answer = with.post_with(&url, &Value::from(body), headers).await?;
+    let answer = with.post_bearing(&url, &Value::from(body), &token).await?;
     let in_channel = |mut failure: Failure| {
         failure.message = format!("channel {channel:?}: {}", failure.message);
         failure

@@ -206,6 +206,16 @@ impl<'a> With<'a> {
         self.post_with(url, body, &[]).await
     }
 
+    /// Posts with a token, when there is one.
+    async fn post_bearing(&self, url: &str, body: &Value, token: &str) -> Sent<Answer> {
+        if token.is_empty() {
+            return self.post_with(url, body, &[]).await;
+        }
+        let authorization = format!("Bearer {token}");
+        self.post_with(url, body, &[("authorization", &authorization)])
+            .await
+    }
+
     async fn post_with(
         &self,
         url: &str,

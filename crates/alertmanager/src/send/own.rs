@@ -32,13 +32,7 @@ pub(super) async fn ntfy(with: &With<'_>, section: &Ntfy) -> Sent {
     }
     let url = address(section.url.as_ref(), None)?;
     let token = secret(section.token.as_ref(), section.token_file.as_deref())?;
-    let authorization = format!("Bearer {token}");
-    let headers: &[_] = if token.is_empty() {
-        &[]
-    } else {
-        &[("authorization", authorization.as_str())]
-    };
-    let answer = with.post_with(&url, &Value::from(body), headers).await?;
+    let answer = with.post_bearing(&url, &Value::from(body), &token).await?;
     check_with(&answer, &[429], body_text)
 }
 

@@ -53,13 +53,7 @@ pub(super) async fn incidentio(with: &With<'_>, section: &Incidentio) -> Sent {
         section.alert_source_token.as_ref(),
         section.alert_source_token_file.as_deref(),
     )?;
-    let authorization = format!("Bearer {token}");
-    let headers: &[_] = if token.is_empty() {
-        &[]
-    } else {
-        &[("authorization", authorization.as_str())]
-    };
-    let answer = with.post_with(&url, &body, headers).await?;
+    let answer = with.post_bearing(&url, &body, &token).await?;
     check_with(&answer, &[429], |answer| {
         let told: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         let text = |name: &str| told[name].as_str().unwrap_or_default().to_owned();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use jiff::tz::Offset;
 use kittiwake_model::pattern;
+use kittiwake_template::humanize::humanize_duration;
 use kittiwake_template::{Functions, Mark, Value, time};
 
 use super::json::{json_text, seconds};
@@ -172,8 +173,7 @@ impl<'a> Args<'a> {
 }
 
 fn regex(text: &str) -> Result<regex::Regex, String> {
-    // There a dot is no newline, other than in Prometheus.
-    pattern::unanchored(&format!("(?-s:{text})")).map_err(|e| {
+    pattern::unanchored_go(text).map_err(|e| {
         let text = e.to_string();
         text.lines().last().unwrap_or_default().trim().to_owned()
     })
@@ -233,46 +233,6 @@ fn in_zone(name: &str, (ns, _): (i64, i32)) -> Result<Value, String> {
     let offset =
         Timestamp::from_nanosecond(i128::from(ns)).map_or(Offset::UTC, |time| zone.to_offset(time));
     Ok(Value::Time(ns, offset.seconds()))
-}
-
-/// A span as Prometheus' templates write it.
-fn humanize_duration(seconds: f64) -> String {
-    const PREFIXES: [&str; 8] = ["m", "u", "n", "p", "f", "a", "z", "y"];
-    if seconds.is_nan() || seconds.is_infinite() {
-        return general(seconds);
-    }
-    if seconds == 0.0 {
-        return "0s".to_owned();
-    }
-    if seconds.abs() < 1.0 {
-        let (mut small, mut prefix) = (seconds, "");
-        for next in PREFIXES {
-            if small.abs() >= 1.0 {
-                break;
-            }
-            prefix = next;
-            small *= 1000.0;
-        }
-        return format!("{}{prefix}s", general(small));
-    }
-    let sign = if seconds < 0.0 { "-" } else { "" };
-    let whole = seconds.abs() as i64;
-    let (days, hours) = (whole / 86_400, whole / 3600 % 24);
-    let (minutes, rest) = (whole / 60 % 60, whole % 60);
-    if days != 0 {
-        format!("{sign}{days}d {hours}h {minutes}m {rest}s")
-    } else if hours != 0 {
-        format!("{sign}{hours}h {minutes}m {rest}s")
-    } else if minutes != 0 {
-        format!("{sign}{minutes}m {rest}s")
-    } else {
-        format!("{sign}{}s", general(seconds.abs()))
-    }
-}
-
-/// Four digits, as `%.4g`.
-fn general(value: f64) -> String {
-    kittiwake_template::sprintf("%.4g", &[Value::Float(value)])
 }
 
 /// The pairs in order of names, that of the alert first.

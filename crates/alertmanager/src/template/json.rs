@@ -1,7 +1,6 @@
 //! Values as JSON, as Go writes them.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use kittiwake_template::Value;
 
@@ -42,8 +41,10 @@ fn push(out: &mut String, value: &Value) {
         Value::Float(number) => {
             out.push_str(&serde_json::Value::from(*number).to_string());
         }
-        Value::Text(text) | Value::Marked(_, text) => push_text(out, text),
-        Value::Time(ns, _) => push_text(out, &rfc3339(*ns)),
+        Value::Text(text) | Value::Marked(_, text) => {
+            out.push_str(&kittiwake_template::json_text(text));
+        }
+        Value::Time(ns, _) => out.push_str(&kittiwake_template::json_text(&rfc3339(*ns))),
         Value::List(values) => {
             out.push('[');
             for (index, value) in values.iter().enumerate() {
@@ -74,32 +75,11 @@ fn push_map(out: &mut String, fields: &BTreeMap<String, Value>) {
         if index > 0 {
             out.push(',');
         }
-        push_text(out, name);
+        out.push_str(&kittiwake_template::json_text(name));
         out.push(':');
         push(out, value);
     }
     out.push('}');
-}
-
-fn push_text(out: &mut String, text: &str) {
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            c if c < ' ' || "<>&\u{2028}\u{2029}".contains(c) => {
-                // Writing to a string cannot fail.
-                let _ = write!(out, "\\u{:04x}", c as u32);
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
 }
 
 /// A number of seconds from what may stand for one.

@@ -3,6 +3,7 @@
 mod decimal;
 mod time;
 
+use kittiwake_model::duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -221,7 +222,7 @@ fn texts(name: &str, args: &Arguments<'_>) -> Answer {
         "urldecode" => Value::text(urldecode(args.text(0)?)?),
         "bytes" => Value::Float(units::parse_bytes(args.text(0)?)? as f64),
         "duration" | "duration_seconds" => {
-            Value::Float(units::parse_duration(args.text(0)?)? as f64 / 1e9)
+            Value::Float(duration::parse(args.text(0)?)? as f64 / 1e9)
         }
         "b64enc" => {
             let engine = base64::engine::general_purpose::STANDARD;

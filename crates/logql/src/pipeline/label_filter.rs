@@ -1,6 +1,6 @@
 //! Filters on labels. One whose label is no number keeps the line and notes the error.
 
-use kittiwake_model::{MatchOp, Matcher};
+use kittiwake_model::{MatchOp, Matcher, duration};
 use kittiwake_vector::Comparison;
 
 use super::ip::IpMatcher;
@@ -70,9 +70,9 @@ impl CompiledFilter {
             Self::Number(name, op, wanted) => {
                 compare(labels, name, units::parse_float, |v| op.holds(v, *wanted))
             }
-            Self::Duration(name, op, wanted) => compare(labels, name, units::parse_duration, |v| {
-                ordered(*op, &v, wanted)
-            }),
+            Self::Duration(name, op, wanted) => {
+                compare(labels, name, duration::parse, |v| ordered(*op, &v, wanted))
+            }
             Self::Bytes(name, op, wanted) => compare(labels, name, units::parse_bytes, |v| {
                 ordered(*op, &v, wanted)
             }),
@@ -113,7 +113,7 @@ impl CompiledFilter {
                 holds(value, units::parse_float, |v| op.holds(v, *wanted))
             }
             Self::Duration(_, op, wanted) => {
-                holds(value, units::parse_duration, |v| ordered(*op, &v, wanted))
+                holds(value, duration::parse, |v| ordered(*op, &v, wanted))
             }
             Self::Bytes(_, op, wanted) => {
                 holds(value, units::parse_bytes, |v| ordered(*op, &v, wanted))

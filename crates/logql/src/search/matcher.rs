@@ -1,6 +1,6 @@
 //! What is looked for in lines, and what fields are held against.
 
-use kittiwake_model::{LineFilter, pattern};
+use kittiwake_model::{LineFilter, duration, pattern};
 use kittiwake_vector::Comparison;
 use regex::Regex;
 
@@ -101,7 +101,7 @@ impl Quantity {
         if let Ok(number) = units::parse_float(text) {
             return (!number.is_nan()).then_some(Self::Number(number));
         }
-        let duration = units::parse_duration(text).map(Self::DurationNs).ok();
+        let duration = duration::parse(text).map(Self::DurationNs).ok();
         duration.or_else(|| units::parse_bytes(text).map(Self::Bytes).ok())
     }
 }
@@ -134,7 +134,7 @@ impl FieldTest {
                 let (found, wanted) = match wanted {
                     Quantity::Number(wanted) => (units::parse_float(value).ok(), *wanted),
                     Quantity::DurationNs(wanted) => {
-                        let found = units::parse_duration(value).ok();
+                        let found = duration::parse(value).ok();
                         (found.map(|ns| ns as f64), *wanted as f64)
                     }
                     Quantity::Bytes(wanted) => {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{self, AtomicUsize};
 
 use kittiwake_model::{
-    Direction, EntryBatch, EntryCursor, EntryId, Scan, StoreError, TimeRange, threads_per_query,
+    Direction, EntryBatch, EntryCursor, EntryId, Scan, StoreError, TimeRange, on_threads,
+    threads_per_query,
 };
 use parking_lot::Mutex;
 
@@ -179,15 +180,9 @@ impl Cursor {
             }
             Ok(done)
         };
-        let mut opened = std::thread::scope(|scope| {
-            let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-            let mut opened = work()?;
-            for other in others {
-                let failed = |_| StoreError::Failed("a query failed unexpectedly".to_owned());
-                opened.extend(other.join().map_err(failed)??);
-            }
-            Ok::<_, StoreError>(opened)
-        })?;
+        let failed = || StoreError::Failed("a query failed unexpectedly".to_owned());
+        let opened = on_threads(vec![(); threads], |()| work(), failed)?;
+        let mut opened: Vec<_> = opened.into_iter().flatten().collect();
         opened.sort_unstable_by_key(|(at, _)| *at);
         Ok(opened.into_iter().map(|(_, source)| source).collect())
     }

@@ -3,7 +3,9 @@
 //! read, on as many threads as the query may use.
 
 use kittiwake_model::labels::METRIC_NAME;
-use kittiwake_model::{Columns, FloatHistogram, Labels, MatchOp, STALE_NAN_BITS, SelectHint};
+use kittiwake_model::{
+    Columns, FloatHistogram, Labels, MatchOp, STALE_NAN_BITS, SelectHint, on_threads,
+};
 use kittiwake_vector::{Comparison, Fold, Grouping, Groups, Notes, Operator, Series, with_scalar};
 
 use super::range_call::RangeCall;
@@ -383,31 +385,22 @@ impl Pipeline<'_, '_> {
             Ok::<S, EvalError>(state)
         };
         let mut reader = self.open()?;
-        let mut others = reader
-            .split(self.evaluator.query.options.threads_max)
-            .into_iter();
-        let Some(first) = others.next() else {
+        let shares = reader.split(self.evaluator.query.options.threads_max);
+        if shares.is_empty() {
             return Ok(vec![work(reader, findings)?]);
-        };
+        }
         let steps = self.evaluator.steps;
-        std::thread::scope(|scope| {
-            let spawn = |reader| {
-                scope.spawn(|| {
-                    let mut findings = Findings::new(steps);
-                    Ok::<_, EvalError>((work(reader, &mut findings)?, findings))
-                })
-            };
-            let workers: Vec<_> = others.map(spawn).collect();
-            let mut states = vec![work(first, findings)?];
-            for worker in workers {
-                let done = worker.join();
-                let done = done.map_err(|_| EvalError::new("evaluation failed unexpectedly"))?;
-                let (state, found) = done?;
-                findings.merge(found);
-                states.push(state);
-            }
-            Ok(states)
-        })
+        let work = |reader| {
+            let mut findings = Findings::new(steps);
+            Ok::<_, EvalError>((work(reader, &mut findings)?, findings))
+        };
+        let failed = || EvalError::new("evaluation failed unexpectedly");
+        let mut states = Vec::new();
+        for (state, found) in on_threads(shares, work, failed)? {
+            findings.merge(found);
+            states.push(state);
+        }
+        Ok(states)
     }
 }
 

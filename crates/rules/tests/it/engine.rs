@@ -1,6 +1,5 @@
 //! PromQL over memory, for tests.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -107,22 +106,4 @@ pub fn environment(memory: &Memory, clock: Arc<dyn Clock>, sink: Arc<Kept>) -> E
             query_offset: Duration::ZERO,
         }),
     }
-}
-
-/// A folder of the conformance data, or none where it is absent.
-pub fn conformance(folder: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("CONFORMANCE_DIR").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/conformance"),
-        PathBuf::from,
-    );
-    if !root.is_dir() {
-        assert!(
-            std::env::var_os("CONFORMANCE_DIR").is_none(),
-            "{} is not there",
-            root.display()
-        );
-        eprintln!("SKIPPED: no conformance data at {}", root.display());
-        return None;
-    }
-    Some(root.join(folder))
 }

@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use kittiwake_config::NameScheme;
+use kittiwake_conformance::conformance;
 use kittiwake_rules::file::Check;
 use kittiwake_rules::{RuleFile, RuleKind};
 use proptest::prelude::*;
 
-use crate::engine::{Memory, conformance};
+use crate::engine::Memory;
 
 fn load(file: &Path, names: NameScheme) -> Result<RuleFile, Vec<String>> {
     let engine = Memory::default();

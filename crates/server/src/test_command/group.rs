@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kittiwake_config::{NameScheme, format_duration};
-use kittiwake_model::{Labels, quote};
+use kittiwake_model::{Labels, duration, quote};
 use kittiwake_promql::notation;
 use kittiwake_rules::file::Check;
-use kittiwake_rules::{AlertState, Environment, Group, Rule, RuleKind, SampleValue, go_duration};
+use kittiwake_rules::{AlertState, Environment, Group, Rule, RuleKind, SampleValue};
 
 use super::RulesTest;
 use super::file::{AlertTest, ExpectedAlert, ExpressionTest, TestFile, TestGroup};
@@ -137,7 +137,7 @@ fn evaluate(
             for rule in &one.rules {
                 if let Some(error) = rule.status().last_error {
                     failed = true;
-                    let (name, at) = (&rule.name, go_duration(time_ns));
+                    let (name, at) = (&rule.name, duration::text(time_ns));
                     errors.push(format!("    rule: {name}, time: {at}, err: {error}"));
                 }
             }

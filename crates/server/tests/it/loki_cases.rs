@@ -1,24 +1,12 @@
 //! Every answer that was recorded on a real Loki.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
 use axum::http::StatusCode;
 use kittiwake_cases::loki::{self, Case};
+use kittiwake_conformance::conformance;
 
 use crate::harness::{Server, server};
-
-/// The recorded data, if this checkout has it beside it.
-fn folder() -> Option<PathBuf> {
-    let given = std::env::var_os("CONFORMANCE_DIR").map(PathBuf::from);
-    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/conformance");
-    let folder = given.unwrap_or(beside);
-    if !folder.exists() {
-        eprintln!("SKIPPED: {} is absent", folder.display());
-        return None;
-    }
-    Some(folder.join("loki"))
-}
 
 async fn filled(folder: &std::path::Path) -> (Server, Vec<Case>, BTreeSet<String>) {
     let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
@@ -36,7 +24,9 @@ async fn filled(folder: &std::path::Path) -> (Server, Vec<Case>, BTreeSet<String
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_are_those_of_loki() {
-    let Some(folder) = folder() else { return };
+    let Some(folder) = conformance("loki") else {
+        return;
+    };
     let (server, cases, ties) = filled(&folder).await;
     assert!(!cases.is_empty());
     let mut failed = Vec::new();
@@ -56,7 +46,9 @@ async fn answers_are_those_of_loki() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_altered_answer_is_noticed() {
-    let Some(folder) = folder() else { return };
+    let Some(folder) = conformance("loki") else {
+        return;
+    };
     let (server, cases, ties) = filled(&folder).await;
     let mut count = 0;
     for case in cases.iter().filter(|case| case.status == 200) {

@@ -2,20 +2,11 @@
 //! with the shape that it promises. Read from `prometheus/openapi_3.2.yaml` under
 //! `$CONFORMANCE_DIR`, else in `../shared/conformance` beside the workspace.
 
-use std::path::{Path, PathBuf};
-
 use kittiwake_server::app::Options;
 use kittiwake_wire::remote_write::{SeriesParts, v2};
 use serde_json::Value;
 
 use crate::harness::{Server, configured, labels, percent};
-
-fn directory() -> PathBuf {
-    match std::env::var_os("CONFORMANCE_DIR") {
-        Some(given) => PathBuf::from(given),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/conformance"),
-    }
-}
 
 /// Operations that answer with something else than JSON, and are tested by themselves.
 const NOT_JSON: [&str; 7] = [
@@ -152,11 +143,10 @@ fn example(parameter: &Value) -> Option<String> {
 
 #[tokio::test]
 async fn operations_answer_in_the_shapes_that_are_described() {
-    if !directory().is_dir() {
-        eprintln!("SKIPPED: there is no {}", directory().display());
+    let Some(file) = kittiwake_conformance::conformance("prometheus/openapi_3.2.yaml") else {
         return;
-    }
-    let text = std::fs::read_to_string(directory().join("prometheus/openapi_3.2.yaml")).unwrap();
+    };
+    let text = std::fs::read_to_string(file).unwrap();
     let spec: Value = serde_saphyr::from_str(&text).unwrap();
     let server = filled().await;
     let (mut asked, mut wrong) = (0, Vec::new());

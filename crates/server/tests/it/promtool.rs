@@ -3,21 +3,10 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use kittiwake_conformance::conformance;
+
 fn data() -> Option<PathBuf> {
-    let root = std::env::var_os("CONFORMANCE_DIR").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/conformance"),
-        PathBuf::from,
-    );
-    if !root.is_dir() {
-        assert!(
-            std::env::var_os("CONFORMANCE_DIR").is_none(),
-            "{} is not there",
-            root.display()
-        );
-        eprintln!("SKIPPED: no conformance data at {}", root.display());
-        return None;
-    }
-    Some(root.join("prometheus/promtool"))
+    conformance("prometheus/promtool")
 }
 
 /// Exit code, standard output, standard error.

@@ -116,22 +116,29 @@ fn retention_removes_blocks_and_idle_series_leave_memory() {
     assert_eq!(store.stats().blocks, 0);
 }
 
+/// A store of two blocks, not open, and what it held before a bit of the first was flipped: in the
+/// byte that is chosen by the file's length.
+fn with_damaged_block(byte: impl Fn(u64) -> u64) -> (Bed, Model) {
+    let mut bed = Bed::new(1);
+    let store = bed.open();
+    let mut model = Model::new();
+    for _ in 0..2 {
+        bed.write(&store, &mut model);
+        store.flush().unwrap();
+    }
+    drop(store);
+    let path = std::path::Path::new("/store/blocks/0000000000000001.blk");
+    let len = bed.fs.peek(path).unwrap().len() as u64;
+    assert!(bed.fs.flip_bit(path, byte(len), 1));
+    bed.fs.kill();
+    (bed, model)
+}
+
 #[test]
 fn a_block_that_a_query_finds_damaged_is_set_aside_by_the_next_round() {
     let mut found = 0;
     for part in 1..16 {
-        let mut bed = Bed::new(1);
-        let store = bed.open();
-        let mut model = Model::new();
-        for _ in 0..2 {
-            bed.write(&store, &mut model);
-            store.flush().unwrap();
-        }
-        drop(store);
-        let path = std::path::Path::new("/store/blocks/0000000000000001.blk");
-        let len = bed.fs.peek(path).unwrap().len() as u64;
-        assert!(bed.fs.flip_bit(path, len * part / 16, 1));
-        bed.fs.kill();
+        let (mut bed, model) = with_damaged_block(|len| len * part / 16);
         let store = bed.open();
         let before = store.stats().set_aside;
         match try_read(&store, Vec::new(), TimeRange::ALL) {
@@ -151,18 +158,7 @@ fn a_block_that_a_query_finds_damaged_is_set_aside_by_the_next_round() {
 
 #[test]
 fn a_damaged_block_is_set_aside_and_the_rest_is_read() {
-    let mut bed = Bed::new(1);
-    let store = bed.open();
-    let mut model = Model::new();
-    for _ in 0..2 {
-        bed.write(&store, &mut model);
-        store.flush().unwrap();
-    }
-    drop(store);
-    let path = std::path::Path::new("/store/blocks/0000000000000001.blk");
-    let len = bed.fs.peek(path).unwrap().len() as u64;
-    assert!(bed.fs.flip_bit(path, len - 3, 1));
-    bed.fs.kill();
+    let (mut bed, _) = with_damaged_block(|len| len - 3);
     let store = bed.open();
     assert_eq!((store.stats().set_aside, store.stats().blocks), (1, 1));
     let names: Vec<String> = Fs::list(&bed.fs, std::path::Path::new("/store/blocks"))

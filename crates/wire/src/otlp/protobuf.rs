@@ -104,20 +104,24 @@ impl Decoder {
         Ok(())
     }
 
+    /// The attributes of a resource.
+    fn attributes(&mut self, field: &Field<'_>, into: &mut Attributes) -> Result<(), Malformed> {
+        let mut parts = inner(field, "resource")?;
+        while let Some(part) = parts.next()? {
+            if part.number == 1 {
+                into.push(self.key_value(&part, 0)?);
+            }
+        }
+        Ok(())
+    }
+
     fn resource(&mut self, field: &Field<'_>) -> Result<ResourceMetrics, Malformed> {
         self.room::<ResourceMetrics>(field, 1)?;
         let mut resource = ResourceMetrics::default();
         let mut fields = inner(field, "resource_metrics")?;
         while let Some(part) = fields.next()? {
             match part.number {
-                1 => {
-                    let mut parts = inner(&part, "resource")?;
-                    while let Some(part) = parts.next()? {
-                        if part.number == 1 {
-                            resource.attributes.push(self.key_value(&part, 0)?);
-                        }
-                    }
-                }
+                1 => self.attributes(&part, &mut resource.attributes)?,
                 2 => resource.scopes.push(self.scope(&part)?),
                 _ => {}
             }
@@ -237,14 +241,7 @@ impl Decoder {
         let mut fields = inner(field, "resource_logs")?;
         while let Some(part) = fields.next()? {
             match part.number {
-                1 => {
-                    let mut parts = inner(&part, "resource")?;
-                    while let Some(part) = parts.next()? {
-                        if part.number == 1 {
-                            resource.attributes.push(self.key_value(&part, 0)?);
-                        }
-                    }
-                }
+                1 => self.attributes(&part, &mut resource.attributes)?,
                 2 => resource.scopes.push(self.scope_logs(&part)?),
                 _ => {}
             }

@@ -2,58 +2,21 @@
 //! so over a crash.
 
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{Api, Program, Server, free_address, oracle, wait_for};
+use crate::harness::{Alertmanager, Api, Server, free_address, oracle, wait_for};
 
 const ALERTMANAGER: &str = "route: {receiver: none}\nreceivers: [{name: none}]\n";
 
-/// A real Alertmanager.
-struct Alertmanager {
-    address: String,
-    _program: Program,
-}
-
-impl Alertmanager {
-    fn start(path: &Path, dir: &Path) -> Self {
-        let address = free_address();
-        let config = dir.join("alertmanager.yml");
-        std::fs::write(&config, ALERTMANAGER).unwrap();
-        let mut command = Command::new(path);
-        command
-            .arg(format!("--config.file={}", config.display()))
-            .arg(format!("--storage.path={}", dir.join("am").display()))
-            .arg(format!("--web.listen-address={address}"))
-            .arg("--cluster.listen-address=");
-        let program = Program::start(command, &dir.join("alertmanager.log"));
-        let started = Self {
-            address,
-            _program: program,
-        };
-        wait_for("Alertmanager to be ready", || {
-            let answer = started.api().get("/-/ready", &[]);
-            answer.filter(|answer| answer.status == 200)
-        });
-        started
-    }
-
-    fn api(&self) -> Api {
-        Api {
-            base: format!("http://{}", self.address),
-        }
-    }
-
-    /// The alerts that it has, by name.
-    fn alert(&self, name: &str) -> Option<Value> {
-        let answer = self.api().get("/api/v2/alerts", &[])?;
-        let alerts = answer.json();
-        let mut alerts = alerts.as_array()?.iter();
-        let found = alerts.find(|alert| alert["labels"]["alertname"] == name);
-        found.cloned()
-    }
+/// The alert of a name that an Alertmanager has.
+fn alert_of(alertmanager: &Alertmanager, name: &str) -> Option<Value> {
+    let answer = alertmanager.api().get("/api/v2/alerts", &[])?;
+    let alerts = answer.json();
+    let mut alerts = alerts.as_array()?.iter();
+    let found = alerts.find(|alert| alert["labels"]["alertname"] == name);
+    found.cloned()
 }
 
 fn write_rules(dir: &Path, expr: &str) {
@@ -76,12 +39,12 @@ fn alerts_reach_an_alertmanager_and_end_there() {
         return;
     };
     let dir = tempfile::tempdir().unwrap();
-    let alertmanager = Alertmanager::start(&path, dir.path());
+    let alertmanager = Alertmanager::start(&path, dir.path(), ALERTMANAGER, &[]);
     write_rules(dir.path(), "vector(2)");
     let config = dir.path().join("prometheus.yml");
     let text = format!(
         "global: {{evaluation_interval: 1s, external_labels: {{dc: x}}}}\nrule_files: [rules.yml]\nalerting:\n  alert_relabel_configs: [{{regex: replica, action: labeldrop}}]\n  alertmanagers: [{{static_configs: [{{targets: ['{}', '{}']}}]}}]\n",
-        alertmanager.address,
+        alertmanager.address(),
         free_address()
     );
     std::fs::write(&config, text).unwrap();
@@ -94,7 +57,7 @@ fn alerts_reach_an_alertmanager_and_end_there() {
     ];
     let server = Server::start(dir.path(), None, &flags);
     let api = server.api();
-    let alert = wait_for("the alert to arrive", || alertmanager.alert("Fires"));
+    let alert = wait_for("the alert to arrive", || alert_of(&alertmanager, "Fires"));
     let labels = serde_json::json!({"alertname": "Fires", "severity": "page", "dc": "x"});
     assert_eq!(alert["labels"], labels);
     assert_eq!(alert["annotations"]["text"], "value 2");
@@ -103,7 +66,7 @@ fn alerts_reach_an_alertmanager_and_end_there() {
         generator.ends_with("/graph?g0.expr=vector%282%29&g0.tab=1"),
         "{generator}"
     );
-    assert!(alertmanager.alert("Waits").is_none());
+    assert!(alert_of(&alertmanager, "Waits").is_none());
     // The one in the program has it too.
     let own = api.get("/alertmanager/api/v2/alerts", &[]).unwrap().json();
     assert_eq!(own[0]["labels"], labels, "{own}");
@@ -128,7 +91,7 @@ fn alerts_reach_an_alertmanager_and_end_there() {
     let reloaded = api.post("/-/reload", &[], &[]).unwrap();
     assert_eq!(reloaded.status, 200, "{}", reloaded.text);
     wait_for("the alert to end", || {
-        alertmanager.alert("Fires").is_none().then_some(())
+        alert_of(&alertmanager, "Fires").is_none().then_some(())
     });
 }
 

@@ -12,7 +12,7 @@ pub use http::Answer;
 pub use http::Api;
 #[allow(unused_imports, reason = "for the differential test")]
 pub use oracles::Loki;
-pub use oracles::{Prometheus, node, oracle, says};
+pub use oracles::{Alertmanager, Prometheus, node, oracle, says};
 pub use program::{Collector, Program, Server, built, free_address};
 pub use random::Random;
 

@@ -89,6 +89,50 @@ impl Prometheus {
     }
 }
 
+/// An Alertmanager by itself.
+pub struct Alertmanager {
+    address: String,
+    _program: Program,
+}
+
+impl Alertmanager {
+    pub fn start(path: &Path, dir: &Path, yaml: &str, flags: &[&str]) -> Self {
+        let address = free_address();
+        let config = dir.join("theirs.yml");
+        std::fs::write(&config, yaml).unwrap();
+        let mut command = Command::new(path);
+        command
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.path={}", dir.join("theirs").display()))
+            .arg(format!("--web.listen-address={address}"))
+            .arg("--cluster.listen-address=")
+            .args(flags)
+            // With it the SDK of that version fails.
+            .env_remove("AWS_CA_BUNDLE")
+            .env("TZ", "UTC");
+        let program = Program::start(command, &dir.join("theirs.log"));
+        let started = Self {
+            address,
+            _program: program,
+        };
+        wait_for("Alertmanager to be ready", || {
+            let answer = started.api().get("/-/ready", &[]);
+            answer.filter(|answer| answer.status == 200)
+        });
+        started
+    }
+
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub fn api(&self) -> Api {
+        Api {
+            base: format!("http://{}", self.address),
+        }
+    }
+}
+
 /// A Loki that keeps its lines in a folder.
 #[allow(dead_code, reason = "for the differential test")]
 pub struct Loki {

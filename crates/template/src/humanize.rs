@@ -1,6 +1,6 @@
 //! Numbers, durations and times as people read them, in the forms of Prometheus' templates.
 
-use kittiwake_template::{Value, sprintf};
+use crate::{Value, sprintf};
 
 const LARGE: [&str; 8] = ["k", "M", "G", "T", "P", "E", "Z", "Y"];
 const SMALL: [&str; 8] = ["m", "u", "n", "p", "f", "a", "z", "y"];
@@ -36,7 +36,7 @@ fn enlarged(mut value: f64) -> (f64, &'static str) {
 }
 
 /// `1.234k`, `5m`.
-pub(crate) fn humanize(value: f64) -> String {
+pub fn humanize(value: f64) -> String {
     if value == 0.0 || !value.is_finite() {
         return short(value);
     }
@@ -49,7 +49,7 @@ pub(crate) fn humanize(value: f64) -> String {
 }
 
 /// `1.5Mi`.
-pub(crate) fn humanize_1024(value: f64) -> String {
+pub fn humanize_1024(value: f64) -> String {
     if value.abs() <= 1.0 || !value.is_finite() {
         return short(value);
     }
@@ -58,7 +58,7 @@ pub(crate) fn humanize_1024(value: f64) -> String {
 }
 
 /// `1d 2h 3m 4s`, `12.5ms`.
-pub(crate) fn humanize_duration(value: f64) -> String {
+pub fn humanize_duration(value: f64) -> String {
     if !value.is_finite() {
         return short(value);
     }
@@ -86,12 +86,12 @@ pub(crate) fn humanize_duration(value: f64) -> String {
 }
 
 /// `12.34%` of `0.1234`.
-pub(crate) fn humanize_percentage(value: f64) -> String {
+pub fn humanize_percentage(value: f64) -> String {
     short(value * 100.0) + "%"
 }
 
 /// The time of seconds since 1970; the error is Prometheus'. Its resolution is a millisecond.
-pub(crate) fn time(seconds: f64) -> Result<Value, String> {
+pub fn time(seconds: f64) -> Result<Value, String> {
     if !seconds.is_finite() {
         return Err("value is NaN or Inf".to_owned());
     }
@@ -106,16 +106,11 @@ pub(crate) fn time(seconds: f64) -> Result<Value, String> {
 }
 
 /// `2026-11-24 10:00:00 +0000 UTC`.
-pub(crate) fn humanize_timestamp(seconds: f64) -> Result<String, String> {
+pub fn humanize_timestamp(seconds: f64) -> Result<String, String> {
     if !seconds.is_finite() {
         return Ok(short(seconds));
     }
     Ok(time(seconds)?.to_string())
-}
-
-/// A duration in ns as Go writes it: `1h0m0.5s`.
-pub fn go_duration(ns: i64) -> String {
-    Value::Duration(ns).to_string()
 }
 
 #[cfg(test)]
@@ -153,8 +148,5 @@ mod tests {
             "2015-06-23 13:19:44.128 +0000 UTC"
         );
         assert!(humanize_timestamp(1e11).is_err());
-        assert_eq!(go_duration(3_600_500_000_000), "1h0m0.5s");
-        assert_eq!(go_duration(1_500_000), "1.5ms");
-        assert_eq!(go_duration(-75_000_000_000), "-1m15s");
     }
 }
