@@ -136,6 +136,20 @@ async fn receivers(State(app): State<App>) -> Response {
     )
 }
 
+/// Does something with the Alertmanager away from the threads that serve: who asks may have it
+/// compile expressions or look through many alerts.
+async fn aside(
+    app: &App,
+    work: impl FnOnce(&Alertmanager) -> Response + Send + 'static,
+) -> Response {
+    let alertmanager = Arc::clone(&app.alertmanager);
+    let done = tokio::task::spawn_blocking(move || work(&alertmanager)).await;
+    done.unwrap_or_else(|_| {
+        let text = "the request failed unexpectedly";
+        refused(StatusCode::INTERNAL_SERVER_ERROR, text)
+    })
+}
+
 /// `/alertmanager/-/reload`
 async fn reload(State(app): State<App>) -> Response {
     let alertmanager = Arc::clone(&app.alertmanager);

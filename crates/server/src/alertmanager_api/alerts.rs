@@ -8,6 +8,7 @@ use axum::extract::{Request, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
+use kittiwake_alertmanager::Alertmanager;
 use kittiwake_alertmanager::alert::{Alert, Annotations, Fingerprint, labels_order};
 use kittiwake_alertmanager::engine::{GroupView, Muting};
 use kittiwake_alertmanager::matchers::{self, Matcher};
@@ -16,7 +17,7 @@ use kittiwake_model::{Labels, MatchOp, pattern};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Bad, MATCHERS_MAX, answer, invalid, refused, time, wrong_type};
+use super::{Bad, MATCHERS_MAX, answer, aside, invalid, refused, time, wrong_type};
 use crate::app::App;
 use crate::body;
 use crate::params::Params;
@@ -123,14 +124,22 @@ fn shown(
     value
 }
 
+/// Answers about the alerts that a request asks for.
+async fn filtered(
+    app: &App,
+    uri: Uri,
+    found: impl FnOnce(&Alertmanager, &Filter) -> Response + Send + 'static,
+) -> Response {
+    let work = move |alertmanager: &Alertmanager| match Filter::of(&uri) {
+        Ok(filter) => found(alertmanager, &filter),
+        Err(bad) => refused(StatusCode::BAD_REQUEST, bad),
+    };
+    aside(app, work).await
+}
+
 /// `GET /alertmanager/api/v2/alerts`
 pub(super) async fn list(State(app): State<App>, uri: Uri) -> Response {
-    let filter = match Filter::of(&uri) {
-        Ok(filter) => filter,
-        Err(bad) => return refused(StatusCode::BAD_REQUEST, bad),
-    };
-    let alertmanager = Arc::clone(&app.alertmanager);
-    let found = tokio::task::spawn_blocking(move || {
+    let found = |alertmanager: &Alertmanager, filter: &Filter| {
         let now_ns = alertmanager.now_ns();
         let mut found = alertmanager.with(|engine| {
             let config = Arc::clone(engine.config());
@@ -154,20 +163,13 @@ pub(super) async fn list(State(app): State<App>, uri: Uri) -> Response {
             shown((*fingerprint, alert), receivers, muting, &[])
         });
         answer(&found.collect())
-    });
-    found
-        .await
-        .unwrap_or_else(|_| refused(StatusCode::INTERNAL_SERVER_ERROR, "failed to get alerts"))
+    };
+    filtered(&app, uri, found).await
 }
 
 /// `GET /alertmanager/api/v2/alerts/groups`
 pub(super) async fn groups(State(app): State<App>, uri: Uri) -> Response {
-    let filter = match Filter::of(&uri) {
-        Ok(filter) => filter,
-        Err(bad) => return refused(StatusCode::BAD_REQUEST, bad),
-    };
-    let alertmanager = Arc::clone(&app.alertmanager);
-    let found = tokio::task::spawn_blocking(move || {
+    let found = |alertmanager: &Alertmanager, filter: &Filter| {
         let now_ns = alertmanager.now_ns();
         let (groups, muting) = alertmanager.with(|engine| {
             let mut groups = engine.groups(now_ns);
@@ -185,13 +187,8 @@ pub(super) async fn groups(State(app): State<App>, uri: Uri) -> Response {
             (groups, muting)
         });
         answer(&groups_json(groups, &muting, filter.muted))
-    });
-    found.await.unwrap_or_else(|_| {
-        refused(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "failed to get alert groups",
-        )
-    })
+    };
+    filtered(&app, uri, found).await
 }
 
 fn groups_json(

@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use kittiwake_alertmanager::Alertmanager;
 use kittiwake_alertmanager::engine::EngineError;
 use kittiwake_alertmanager::matchers::Matcher;
 use kittiwake_alertmanager::silence::{Silence, SilenceError, SilenceState};
@@ -14,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::alerts::{filters, posted_time};
-use super::{Bad, MATCHERS_MAX, answer, invalid, refused, time, wrong_type};
+use super::{Bad, MATCHERS_MAX, answer, aside, invalid, refused, time, wrong_type};
 use crate::app::App;
 use crate::body;
 use crate::params::Params;
@@ -59,28 +60,31 @@ fn state(silence: &Silence, now_ns: i64) -> SilenceState {
 
 /// `GET /alertmanager/api/v2/silences`
 pub(super) async fn list(State(app): State<App>, uri: Uri) -> Response {
-    let wanted = match filters(&Params::of(&uri, &[])) {
-        Ok(wanted) => wanted,
-        Err(error) => return refused(StatusCode::BAD_REQUEST, error),
-    };
-    let now_ns = app.alertmanager.now_ns();
-    let mut found: Vec<Arc<Silence>> = app.alertmanager.with(|engine| {
-        let all = engine.silences().all();
-        all.filter(|silence| wanted.iter().all(|m| silence.matchers.contains(m)))
-            .cloned()
-            .collect()
-    });
-    // Those that end next, those that start next, those that ended last.
-    found.sort_by_key(|silence| {
-        let state = state(silence, now_ns);
-        let by = match state {
-            SilenceState::Active => silence.ends_ns,
-            SilenceState::Pending => silence.starts_ns,
-            SilenceState::Expired => -silence.ends_ns,
+    let list = move |alertmanager: &Alertmanager| {
+        let wanted = match filters(&Params::of(&uri, &[])) {
+            Ok(wanted) => wanted,
+            Err(error) => return refused(StatusCode::BAD_REQUEST, error),
         };
-        (state, by)
-    });
-    answer(&found.iter().map(|silence| shown(silence, now_ns)).collect())
+        let now_ns = alertmanager.now_ns();
+        let mut found: Vec<Arc<Silence>> = alertmanager.with(|engine| {
+            let all = engine.silences().all();
+            all.filter(|silence| wanted.iter().all(|m| silence.matchers.contains(m)))
+                .cloned()
+                .collect()
+        });
+        // Those that end next, those that start next, those that ended last.
+        found.sort_by_key(|silence| {
+            let state = state(silence, now_ns);
+            let by = match state {
+                SilenceState::Active => silence.ends_ns,
+                SilenceState::Pending => silence.starts_ns,
+                SilenceState::Expired => -silence.ends_ns,
+            };
+            (state, by)
+        });
+        answer(&found.iter().map(|silence| shown(silence, now_ns)).collect())
+    };
+    aside(&app, list).await
 }
 
 /// The identifier, if it is a UUID.
@@ -118,16 +122,12 @@ pub(super) async fn expire(State(app): State<App>, Path(id): Path<String>) -> Re
         Ok(id) => id,
         Err(bad) => return invalid(StatusCode::UNPROCESSABLE_ENTITY, 601, bad),
     };
-    let alertmanager = Arc::clone(&app.alertmanager);
-    let done = tokio::task::spawn_blocking(move || alertmanager.expire_silence(&id)).await;
-    match done {
-        Ok(Ok(())) => StatusCode::OK.into_response(),
-        Ok(Err(EngineError::Silence(SilenceError::NotFound))) => {
-            StatusCode::NOT_FOUND.into_response()
-        }
-        Ok(Err(error)) => refused(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
+    let expire = move |alertmanager: &Alertmanager| match alertmanager.expire_silence(&id) {
+        Ok(()) => StatusCode::OK.into_response(),
+        Err(EngineError::Silence(SilenceError::NotFound)) => StatusCode::NOT_FOUND.into_response(),
+        Err(error) => refused(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    };
+    aside(&app, expire).await
 }
 
 #[derive(Deserialize)]
@@ -248,22 +248,18 @@ pub(super) async fn set(State(app): State<App>, request: Request<Body>) -> Respo
         let text = "matchers in body should have at least 1 items";
         return invalid(StatusCode::UNPROCESSABLE_ENTITY, 612, text);
     }
-    let silence = match posted.checked(app.alertmanager.now_ns()) {
-        Ok(silence) => silence,
-        Err(error) => return refused(StatusCode::BAD_REQUEST, error),
+    let set = move |alertmanager: &Alertmanager| match posted.checked(alertmanager.now_ns()) {
+        Ok(silence) => match alertmanager.set_silence(silence) {
+            Ok(id) => answer(&json!({ "silenceID": id })),
+            Err(error @ EngineError::Silence(SilenceError::Refused(_))) => {
+                refused(StatusCode::BAD_REQUEST, error.to_string())
+            }
+            Err(error @ EngineError::Silence(SilenceError::NotFound)) => {
+                refused(StatusCode::NOT_FOUND, error.to_string())
+            }
+            Err(error) => refused(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+        },
+        Err(error) => refused(StatusCode::BAD_REQUEST, error),
     };
-    let alertmanager = Arc::clone(&app.alertmanager);
-    let done = tokio::task::spawn_blocking(move || alertmanager.set_silence(silence)).await;
-    match done {
-        Ok(Ok(id)) => answer(&json!({ "silenceID": id })),
-        Ok(Err(EngineError::Silence(error))) => {
-            let status = match error {
-                SilenceError::NotFound => StatusCode::NOT_FOUND,
-                SilenceError::Refused(_) => StatusCode::BAD_REQUEST,
-            };
-            refused(status, error.to_string())
-        }
-        Ok(Err(error)) => refused(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
+    aside(&app, set).await
 }
