@@ -88,6 +88,8 @@ fn test() -> Result<()> {
         "warnings",
     ]))?;
     deny(&root)?;
+    // Each test that leaves out something says so, but cargo shows what fails only.
+    let _ = kittiwake_conformance::conformance(".");
     // The end-to-end tests start them.
     run(&mut cargo(&["build", "--workspace", "--bins", "--locked"]))?;
     let mut tests = cargo(&["test", "--workspace", "--locked"]);
