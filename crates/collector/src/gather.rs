@@ -7,6 +7,7 @@ use std::time::Duration;
 use kittiwake_sources::{Gathered, LineBatch, SampleBatch};
 use kittiwake_wire::loki_push::PushEncoder;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 
 use crate::frame::{CursorChange, Frame, Kind};
 use crate::queue::Queue;
@@ -25,6 +26,8 @@ const FULL_WAIT: Duration = Duration::from_millis(250);
 struct Open {
     encoder: PushEncoder,
     cursors: Vec<CursorChange>,
+    /// When it is journalled at the latest, however lines go on coming.
+    due: Option<Instant>,
 }
 
 /// Journals what comes until the sources are done.
@@ -36,14 +39,17 @@ pub(crate) async fn run(
 ) {
     let mut open = Open::default();
     loop {
-        let next = if open.is_empty() {
-            gathered.recv().await
-        } else {
-            let Ok(next) = tokio::time::timeout(LINGER, gathered.recv()).await else {
+        let next = match open.due {
+            None => gathered.recv().await,
+            // Looked at first: where lines go on coming, there is always one to receive.
+            Some(due) if due <= Instant::now() => {
                 open.close(&queue, &status).await;
                 continue;
-            };
-            next
+            }
+            Some(due) => match timeout_at(due, gathered.recv()).await {
+                Ok(next) => next,
+                Err(_) => continue,
+            },
         };
         match next {
             None => break,
@@ -70,6 +76,9 @@ pub(crate) async fn run(
                 }
             }
             Some(Gathered::Forget { cursor }) => open.cursors.push(CursorChange::Forget(cursor)),
+        }
+        if !open.is_empty() && open.due.is_none() {
+            open.due = Some(Instant::now() + LINGER);
         }
     }
     open.close(&queue, &status).await;
@@ -135,6 +144,7 @@ impl Open {
     }
 
     async fn close(&mut self, queue: &Queue, status: &Status) {
+        self.due = None;
         if self.is_empty() {
             return;
         }
@@ -158,5 +168,46 @@ impl Open {
                 status.drop_lines();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kittiwake_env::{SeededRng, SimClock, SimFs};
+    use kittiwake_model::{Entry, Labels};
+
+    use super::*;
+
+    /// Lines that come faster than [`LINGER`] must not keep a frame open.
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_is_closed_in_time_while_lines_go_on_coming() {
+        let (fs, mut rng) = (SimFs::new(1), SeededRng::new(1));
+        let clock = Arc::new(SimClock::new(0));
+        let queue = Arc::new(Queue::open(Arc::new(fs), clock, &mut rng, "/q").unwrap());
+        let (send, gathered) = mpsc::channel(16);
+        let status = Arc::new(Status::default());
+        let running = tokio::spawn(run(gathered, Arc::clone(&queue), 1 << 20, status));
+        for time_ns in 0..100 {
+            let entry = Entry {
+                time_ns,
+                line: "hello".to_owned(),
+                metadata: Labels::empty(),
+            };
+            let lines = LineBatch {
+                stream: Labels::empty(),
+                entries: vec![entry],
+                cursor: Some(("file".to_owned(), time_ns.to_le_bytes().to_vec())),
+            };
+            send.send(Gathered::Lines(lines)).await.unwrap();
+            tokio::time::sleep(LINGER / 4).await;
+            // All but what came within the last [`LINGER`].
+            if time_ns >= 8 {
+                let cursor = queue.cursors()["file"].clone().try_into().unwrap();
+                assert!(i64::from_le_bytes(cursor) >= time_ns - 5, "at {time_ns}");
+            }
+        }
+        drop(send);
+        running.await.unwrap();
+        assert_eq!(queue.cursors()["file"], 99_i64.to_le_bytes());
     }
 }
