@@ -34,7 +34,8 @@ pub use metrics::{
     Thinned, is_stale_nan, stale_nan,
 };
 pub use query::{
-    Cancel, MemoryPool, QueryContext, StoreError, TimeRange, on_threads, threads_per_query,
+    Cancel, HeldMemory, MemoryPool, QueryContext, StoreError, TimeRange, on_threads,
+    threads_per_query,
 };
 pub use quote::quote;
 

@@ -94,6 +94,40 @@ impl MemoryPool {
     pub fn held(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
+
+    /// Counts bytes that outlive their query.
+    pub fn hold(self: &Arc<Self>, bytes: u64) -> Result<HeldMemory, StoreError> {
+        let held = HeldMemory {
+            pool: Arc::clone(self),
+            bytes,
+        };
+        let all = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.check(all).map(|()| held)
+    }
+
+    fn check(&self, all: u64) -> Result<(), StoreError> {
+        if all <= self.bytes_max {
+            return Ok(());
+        }
+        Err(StoreError::LimitExceeded(format!(
+            "all queries together need more than {} bytes of memory; ask for less, or again \
+             when others are done",
+            self.bytes_max
+        )))
+    }
+}
+
+/// Bytes of a pool that are given back when this is dropped.
+#[derive(Debug)]
+pub struct HeldMemory {
+    pool: Arc<MemoryPool>,
+    bytes: u64,
+}
+
+impl Drop for HeldMemory {
+    fn drop(&mut self) {
+        self.pool.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// The bounds of one query, shared by all that works on it.
@@ -220,14 +254,7 @@ impl QueryContext {
                 self.memory_bytes_max
             )));
         }
-        if let Some(pool) = pool.filter(|pool| all > pool.bytes_max) {
-            return Err(StoreError::LimitExceeded(format!(
-                "all queries together need more than {} bytes of memory; ask for less, or again \
-                 when others are done",
-                pool.bytes_max
-            )));
-        }
-        Ok(())
+        pool.map_or(Ok(()), |pool| pool.check(all))
     }
 
     /// Bytes are no longer held.
@@ -303,6 +330,11 @@ mod tests {
         assert_eq!(pool.held(), 40);
         one.release_memory(1000);
         drop(one);
+        assert_eq!(pool.held(), 0);
+        let answer = pool.hold(90).unwrap();
+        assert!(pool.hold(20).is_err());
+        assert_eq!(pool.held(), 90);
+        drop(answer);
         assert_eq!(pool.held(), 0);
     }
 }

@@ -29,7 +29,7 @@ use crate::ingest::Ingest;
 use crate::live_config::LiveConfig;
 use crate::notifications::{self, Notifications};
 use crate::own_metrics::OwnMetrics;
-use crate::pool::{Limits, QueryPool};
+use crate::pool::{Limits, QueryPool, hold_answers};
 use crate::reply::{Problem, not_found};
 use crate::rules::{self, AlertRouter, Alertmanagers, BuiltIn, RuleOptions};
 use crate::status_api::Nodes;
@@ -400,6 +400,10 @@ pub fn routes(app: App, access: Arc<Access>) -> Router {
         )
         .fallback(other)
         .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(
+            app.queries.clone(),
+            hold_answers,
+        ))
         .layer(CompressionLayer::new().compress_when(compressed))
         .layer(middleware::from_fn_with_state(access, guard))
         .layer(middleware::from_fn_with_state(

@@ -1,7 +1,8 @@
 //! A bounded number of places, and a queue before them in which those who ask take turns: who
-//! asks for much waits behind his own, not before others.
+//! asks for much waits behind his own, not before others. Some places are kept for those who
+//! hold few, so that nobody's slow queries keep out all others.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -27,6 +28,10 @@ pub struct FairQueue {
 #[derive(Debug)]
 struct State {
     free: usize,
+    /// Places that one asker may hold at most.
+    own_max: usize,
+    /// How many each asker holds.
+    held: HashMap<String, usize>,
     waiting: usize,
     /// Those who wait, the next one to be served first, each with what he waits for.
     turns: VecDeque<(String, VecDeque<oneshot::Sender<Place>>)>,
@@ -34,19 +39,25 @@ struct State {
 
 /// A place, which the next one gets when it is dropped.
 #[derive(Debug)]
-pub struct Place(Option<Arc<FairQueue>>);
+pub struct Place {
+    /// None once another has it.
+    queue: Option<Arc<FairQueue>>,
+    asker: String,
+}
 
 /// As much waits already as may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
 
 impl FairQueue {
-    /// So many places, and so many requests that may wait; one asker takes half of the queue at
-    /// most.
+    /// So many places, and so many requests that may wait; one asker takes three quarters of the
+    /// places and half of the queue at most.
     pub fn new(places: usize, waiting_max: usize) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State {
                 free: places.max(1),
+                own_max: (places - places / 4).max(1),
+                held: HashMap::new(),
                 waiting: 0,
                 turns: VecDeque::new(),
             }),
@@ -59,9 +70,9 @@ impl FairQueue {
         let asker = asker();
         let receiver = {
             let mut state = self.state.lock();
-            if state.free > 0 {
-                state.free -= 1;
-                return Ok(Place(Some(Arc::clone(self))));
+            if state.free > 0 && state.may_hold_more(&asker) {
+                state.take(&asker);
+                return Ok(self.place_of(asker));
             }
             if state.waiting >= self.waiting_max {
                 state.forget_gone();
@@ -83,38 +94,71 @@ impl FairQueue {
         receiver.await.map_err(|_| Full)
     }
 
+    fn place_of(self: &Arc<Self>, asker: String) -> Place {
+        Place {
+            queue: Some(Arc::clone(self)),
+            asker,
+        }
+    }
+
     /// Gives a place on, or back.
-    fn pass_on(self: &Arc<Self>) {
-        let mut place = Place(Some(Arc::clone(self)));
+    fn pass_on(self: &Arc<Self>, asker: &str) {
+        self.state.lock().give_back(asker);
         loop {
-            let next = {
+            let (asker, next) = {
                 let mut state = self.state.lock();
                 let Some(next) = state.next() else {
-                    state.free += 1;
-                    // Dropped as it is, it would be free twice.
-                    place.0 = None;
                     return;
                 };
+                state.take(&next.0);
                 next
             };
-            match next.send(place) {
+            match next.send(self.place_of(asker)) {
                 Ok(()) => return,
-                Err(back) => place = back,
+                Err(mut back) => {
+                    // Dropped as it is, it would be passed on once more.
+                    back.queue = None;
+                    self.state.lock().give_back(&back.asker);
+                }
             }
         }
     }
 }
 
 impl State {
-    /// The next in turn; who has more to wait for goes to the end.
-    fn next(&mut self) -> Option<oneshot::Sender<Place>> {
-        let (asker, mut own) = self.turns.pop_front()?;
+    fn may_hold_more(&self, asker: &str) -> bool {
+        self.held.get(asker).is_none_or(|held| *held < self.own_max)
+    }
+
+    fn take(&mut self, asker: &str) {
+        self.free -= 1;
+        match self.held.get_mut(asker) {
+            Some(held) => *held += 1,
+            None => _ = self.held.insert(asker.to_owned(), 1),
+        }
+    }
+
+    fn give_back(&mut self, asker: &str) {
+        self.free += 1;
+        if let Some(held) = self.held.get_mut(asker) {
+            *held -= 1;
+            if *held == 0 {
+                self.held.remove(asker);
+            }
+        }
+    }
+
+    /// The next in turn of those who may hold more; who has more to wait for goes to the end.
+    fn next(&mut self) -> Option<(String, oneshot::Sender<Place>)> {
+        let mut turns = self.turns.iter();
+        let turn = turns.position(|(asker, _)| self.may_hold_more(asker))?;
+        let (asker, mut own) = self.turns.remove(turn)?;
         let next = own.pop_front();
         self.waiting -= usize::from(next.is_some());
         if !own.is_empty() {
-            self.turns.push_back((asker, own));
+            self.turns.push_back((asker.clone(), own));
         }
-        next
+        Some((asker, next?))
     }
 
     fn forget_gone(&mut self) {
@@ -128,8 +172,8 @@ impl State {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Some(queue) = self.0.take() {
-            queue.pass_on();
+        if let Some(queue) = self.queue.take() {
+            queue.pass_on(&self.asker);
         }
     }
 }
@@ -170,6 +214,7 @@ mod tests {
         let queue = FairQueue::new(2, 4);
         let first = asks(Arc::clone(&queue), "a").await.unwrap();
         let second = asks(Arc::clone(&queue), "a").await.unwrap();
+        assert_eq!(queue.state.lock().held["a"], 2);
         let gone: Vec<_> = (0..2)
             .map(|_| {
                 let queue = Arc::clone(&queue);
@@ -192,5 +237,29 @@ mod tests {
         drop(second);
         assert_eq!(queue.state.lock().free, 2);
         assert_eq!(queue.state.lock().waiting, 0);
+    }
+
+    #[tokio::test]
+    async fn one_asker_leaves_places_to_others() {
+        let queue = FairQueue::new(4, 10);
+        let mut slow = Vec::new();
+        for _ in 0..3 {
+            slow.push(asks(Arc::clone(&queue), "a").await.unwrap());
+        }
+        let fourth = tokio::spawn({
+            let queue = Arc::clone(&queue);
+            async move { asks(queue, "a").await.is_ok() }
+        });
+        tokio::task::yield_now().await;
+        for _ in 0..3 {
+            drop(asks(Arc::clone(&queue), "b").await.unwrap());
+        }
+        assert!(!fourth.is_finished());
+        slow.pop();
+        assert!(fourth.await.unwrap());
+        slow.clear();
+        let state = queue.state.lock();
+        assert_eq!((state.free, state.waiting), (4, 0));
+        assert!(state.held.is_empty());
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use kittiwake_logql::{self as logql, Expr, LineQuery, Window};
@@ -12,7 +12,7 @@ use kittiwake_wire::label_text;
 
 use crate::app::App;
 use crate::loki_streams::streams_data;
-use crate::params::Params;
+use crate::params::{InPath, Params};
 use crate::prometheus_api::{from_logql, params, render};
 use crate::reply::{Problem, push_json_labels, push_json_strs, success};
 
@@ -262,7 +262,7 @@ pub async fn labels(State(app): State<App>, request: Request<Body>) -> Answer {
 /// `/loki/api/v1/label/{name}/values`
 pub async fn label_values(
     State(app): State<App>,
-    Path(name): Path<String>,
+    InPath(name): InPath,
     request: Request<Body>,
 ) -> Answer {
     if !label_text::is_label_name(name.as_bytes()) {

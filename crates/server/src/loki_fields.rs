@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use kittiwake_logql::{Expr, FieldFinder, LineQuery, Window};
 use kittiwake_model::{Direction, QueryContext};
 
 use crate::app::App;
 use crate::loki_api::{Answer, HOUR_NS, LINES_MAX, eval_problem, parse, range};
-use crate::params::Params;
+use crate::params::{InPath, Params};
 use crate::prometheus_api::params;
 use crate::reply::{Problem, json, push_json_str, push_json_strs};
 
@@ -90,7 +90,7 @@ pub async fn fields(State(app): State<App>, request: Request<Body>) -> Answer {
 /// `/loki/api/v1/detected_field/{name}/values`
 pub async fn values(
     State(app): State<App>,
-    Path(name): Path<String>,
+    InPath(name): InPath,
     request: Request<Body>,
 ) -> Answer {
     let params = params(request).await?;

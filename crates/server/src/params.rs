@@ -1,10 +1,27 @@
 //! Parameters of requests: from the query string and, for POST, from a form.
 
+use axum::extract::{FromRequestParts, Path};
 use axum::http::Uri;
+use axum::http::request::Parts;
 use kittiwake_config::parse_duration;
 use kittiwake_wire::time::{parse_rfc3339, parse_rfc3339_ms};
 
 use crate::reply::Problem;
+
+/// A text in a request's path.
+#[derive(Debug, Clone)]
+pub struct InPath(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for InPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Path::<String>::from_request_parts(parts, state).await {
+            Ok(Path(text)) => Ok(Self(text)),
+            Err(error) => Err(Problem::bad_data(error.body_text())),
+        }
+    }
+}
 
 /// Parameters in the order in which they came; a name can come several times.
 #[derive(Debug, Clone, Default)]

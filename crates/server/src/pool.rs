@@ -4,7 +4,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kittiwake_model::{Cancel, MemoryPool, QueryContext};
+use axum::body::{Body, HttpBody as _};
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use kittiwake_model::{Cancel, HeldMemory, MemoryPool, QueryContext};
 
 use crate::active_queries::ActiveQueries;
 use crate::fair_queue::{FairQueue, Full};
@@ -12,6 +18,8 @@ use crate::reply::Problem;
 
 /// Queries that may wait.
 const WAITING_MAX: usize = 256;
+/// An answer of fewer bytes is not counted while it is fetched.
+const ANSWER_BYTES_MIN: u64 = 64 << 10;
 
 /// Bounds of queries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +60,43 @@ struct CancelOnDrop(Cancel);
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         self.0.cancel();
+    }
+}
+
+/// An answer's bytes, counted for as long as a client takes to fetch them.
+struct Answer {
+    bytes: Bytes,
+    _held: HeldMemory,
+}
+
+impl AsRef<[u8]> for Answer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Counts answers that wait for slow clients as memory of queries.
+pub async fn hold_answers(State(pool): State<QueryPool>, request: Request, next: Next) -> Response {
+    let answer = next.run(request).await;
+    // What streams is made while it is fetched.
+    let Some(len) = answer.body().size_hint().exact() else {
+        return answer;
+    };
+    if len < ANSWER_BYTES_MIN {
+        return answer;
+    }
+    let held = match pool.memory.hold(len) {
+        Ok(held) => held,
+        Err(error) => return Problem::from(error).into_response(),
+    };
+    let (head, body) = answer.into_parts();
+    match body.collect().await {
+        Ok(body) => {
+            let bytes = body.to_bytes();
+            let answer = Answer { bytes, _held: held };
+            Response::from_parts(head, Body::from(Bytes::from_owner(answer)))
+        }
+        Err(error) => Problem::internal(error.to_string()).into_response(),
     }
 }
 
@@ -159,5 +204,38 @@ mod tests {
         let answer = pool.run(Some(Duration::from_millis(5)), |_| Ok(())).await;
         assert_eq!(answer.unwrap_err().kind, "timeout");
         drop(hold);
+    }
+
+    #[tokio::test]
+    async fn answers_count_until_they_are_fetched() {
+        use axum::routing::get;
+        use tower::ServiceExt as _;
+
+        let limits = Limits {
+            memory_bytes_max: 1_000_000,
+            ..Limits::default()
+        };
+        let pool = QueryPool::new(limits, ActiveQueries::default());
+        let answers = axum::Router::new()
+            .route("/small", get(async || "x".repeat(1000)))
+            .route("/large", get(async || "x".repeat(600_000)))
+            .layer(axum::middleware::from_fn_with_state(
+                pool.clone(),
+                hold_answers,
+            ));
+        let ask = async |path: &str| {
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            answers.clone().oneshot(request).await.unwrap()
+        };
+        assert_eq!(ask("/small").await.status(), 200);
+        let first = ask("/large").await;
+        assert_eq!(pool.memory.held(), 600_000);
+        assert_eq!(ask("/large").await.status(), 422);
+        let body = first.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body.len(), 600_000);
+        assert_eq!(pool.memory.held(), 600_000);
+        drop(body);
+        assert_eq!(pool.memory.held(), 0);
+        assert_eq!(ask("/large").await.status(), 200);
     }
 }

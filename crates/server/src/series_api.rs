@@ -1,7 +1,7 @@
 //! What there is: series, labels, metadata and exemplars, under `/api/v1`.
 
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::Response;
 use kittiwake_model::{
     Labels, Matcher, Metadata, MetricsStore as _, QueryContext, StoreError, TimeRange,
@@ -9,7 +9,7 @@ use kittiwake_model::{
 use kittiwake_promql as promql;
 
 use crate::app::App;
-use crate::params::Params;
+use crate::params::{InPath, Params};
 use crate::prometheus_api::{params, timeout};
 use crate::reply::{
     Problem, TRUNCATED, push_json_labels, push_json_str, push_json_strs, success, success_noted,
@@ -113,7 +113,7 @@ pub async fn labels(State(app): State<App>, request: Request<Body>) -> Result<Re
 /// `/api/v1/label/{name}/values`
 pub async fn label_values(
     State(app): State<App>,
-    Path(name): Path<String>,
+    InPath(name): InPath,
     request: Request<Body>,
 ) -> Result<Response, Problem> {
     let params = params(request).await?;
